@@ -1,0 +1,150 @@
+//! What cores say to each other. Between two cores messages keep their order; across pairs there is none.
+//!
+//! - [`Ask`] goes to the core that owns a channel and is answered exactly once with an [`Answer`]. Asks
+//!   carry credit (see `core`), so the answers in flight are bounded.
+//! - [`Forward`] goes from the owner of a channel to the cores with subscribers.
+//! - [`Tell`] is control without an answer; it always fits.
+//! - [`Survey`] goes to every core and is gathered.
+//!
+//! A core's questions to itself take the same road through a local queue, so there is one code for both.
+
+use super::seam::{ApiRequest, CoreStats, PublishOptions};
+use crate::{
+    model::{ClientId, ClientInfo, CoreId, ErrorCode, Position, Publication},
+    stdx::slab::Key,
+};
+use std::sync::Arc;
+
+/// The asker's pending entry; comes back with the answer. Late ones find nothing.
+pub type AskKey = Key;
+
+/// A channel in its owner's shard. The receiving core maps it to its own entry without hashing the name.
+pub type OwnedKey = Key;
+
+#[derive(Debug)]
+pub enum Mesh {
+    Ask { id: AskKey, ask: Box<Ask> },
+    Answer { id: AskKey, answer: Box<Answer> },
+    Forward { channel: OwnedKey, forward: Forward },
+    Tell(Tell),
+    Survey { id: AskKey, survey: Arc<Survey> },
+    SurveyAnswer { id: AskKey, answer: Box<SurveyAnswer> },
+}
+
+const _: () = assert!(size_of::<Mesh>() <= 64);
+
+#[derive(Debug)]
+pub enum Ask {
+    Subscribe(SubscribeAsk),
+    Publish {
+        channel: Arc<str>,
+        publication: Publication,
+        options: PublishOptions,
+    },
+    Presence {
+        channel: Arc<str>,
+    },
+    PresenceStats {
+        channel: Arc<str>,
+    },
+    History {
+        channel: Arc<str>,
+        filter: HistoryFilter,
+    },
+    HistoryRemove {
+        channel: Arc<str>,
+    },
+    /// The top of the stream; compared with what this core has been forwarded (position check).
+    Position {
+        channel: OwnedKey,
+    },
+}
+
+#[derive(Debug)]
+pub struct SubscribeAsk {
+    pub channel: Arc<str>,
+    pub info: Arc<ClientInfo>,
+    /// Where the client's view ended, when it asks for recovery.
+    pub recover: Option<Recover>,
+    /// The subscription is positioned or recoverable: the answer carries a position.
+    pub positioned: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Recover {
+    pub offset: u64,
+    /// Empty: any epoch will do.
+    pub epoch: Box<str>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct HistoryFilter {
+    /// Most publications returned; 0 asks for the position only.
+    pub limit: usize,
+    /// Strictly after this offset (strictly before it when `reverse`); the epoch, unless empty, must match.
+    pub since: Option<Recover>,
+    pub reverse: bool,
+}
+
+#[derive(Debug)]
+pub enum Answer {
+    Subscribed(Subscribed),
+    Published { position: Option<Position> },
+    Presence(Vec<Arc<ClientInfo>>),
+    PresenceStats { clients: u32, users: u32 },
+    History { publications: Vec<Arc<Publication>>, position: Position },
+    HistoryRemoved,
+    Position(Option<Position>),
+    Error(ErrorCode),
+}
+
+#[derive(Debug)]
+pub struct Subscribed {
+    pub channel: OwnedKey,
+    /// Top of the stream at the moment of joining: every later publication is forwarded after this answer.
+    pub position: Option<Position>,
+    /// Missed publications in ascending order; empty unless `recovered`.
+    pub publications: Vec<Arc<Publication>>,
+    pub recovered: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum Forward {
+    Publication(Arc<Publication>),
+    Join(Arc<ClientInfo>),
+    Leave(Arc<ClientInfo>),
+    /// Publications of this channel were dropped here because the queue was full: positioned subscribers
+    /// of the receiving core have insufficient state.
+    Gap,
+}
+
+#[derive(Debug)]
+pub enum Tell {
+    /// A subscriber of this core left. Sent once for every [`Answer::Subscribed`] this core received.
+    Unsubscribe { channel: OwnedKey, client: ClientId },
+}
+
+/// A question to every core.
+#[derive(Debug)]
+pub enum Survey {
+    /// Channels with at least one subscriber on the asked core's shard, matching the glob (empty: all).
+    Channels {
+        pattern: Box<str>,
+    },
+    Stats,
+    /// Subscribe, unsubscribe or disconnect the sessions of a user (or one client of it).
+    Act(ApiRequest),
+}
+
+#[derive(Debug)]
+pub enum SurveyAnswer {
+    Channels(Vec<(Arc<str>, u32)>),
+    Stats(Box<CoreStats>),
+    /// How many sessions it concerned.
+    Acted(u32),
+}
+
+/// Where the shard and the session side put what must leave; `to` may be the core itself.
+pub trait Outgoing {
+    fn send(&mut self, to: CoreId, message: Mesh);
+}

@@ -1,0 +1,138 @@
+//! What goes into the broker of one core and what comes out, in plain values.
+
+use crate::{
+    metrics::Counters,
+    model::{ClientInfo, ConnKey, Disconnect, ErrorCode, Position, Publication, Tags},
+};
+use std::sync::Arc;
+
+/// What the broker wants done by its driver. The driver does it and never decides anything.
+#[derive(Debug)]
+pub enum Effect {
+    /// Stop or go on reading from this connection.
+    Pause(ConnKey),
+    Resume(ConnKey),
+    /// Nothing more will be written to the connection after what its outbox holds: tell the peer (a close
+    /// frame with this code and reason, unless the code is 3000), flush, close.
+    Close {
+        conn: ConnKey,
+        disconnect: Disconnect,
+    },
+    /// Answers [`ApiRequest`] number `call`.
+    ApiReply {
+        call: u64,
+        reply: Result<ApiReply, ErrorCode>,
+    },
+}
+
+/// What a server API call asks, whatever transport it came by.
+#[derive(Clone, Debug)]
+pub enum ApiRequest {
+    Publish {
+        channel: Arc<str>,
+        data: Box<[u8]>,
+        tags: Tags,
+        options: PublishOptions,
+    },
+    Broadcast {
+        channels: Vec<Arc<str>>,
+        data: Box<[u8]>,
+        tags: Tags,
+        options: PublishOptions,
+    },
+    Subscribe {
+        target: Target,
+        channel: Arc<str>,
+        info: Option<Arc<[u8]>>,
+        data: Option<Arc<[u8]>>,
+        recover_since: Option<Position>,
+    },
+    /// An empty channel: from all.
+    Unsubscribe {
+        target: Target,
+        channel: Arc<str>,
+    },
+    Disconnect {
+        target: Target,
+        whitelist: Vec<Box<str>>,
+        disconnect: Disconnect,
+    },
+    Presence {
+        channel: Arc<str>,
+    },
+    PresenceStats {
+        channel: Arc<str>,
+    },
+    History {
+        channel: Arc<str>,
+        limit: i32,
+        since: Option<(u64, Box<str>)>,
+        reverse: bool,
+    },
+    HistoryRemove {
+        channel: Arc<str>,
+    },
+    Channels {
+        pattern: Box<str>,
+    },
+    Info,
+}
+
+/// Whom an API call concerns: the sessions of a user, or only one of them.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    /// "" is the anonymous user; then `client` or `session` must be given.
+    pub user: Box<str>,
+    /// Empty: all sessions of the user.
+    pub client: Box<str>,
+    pub session: Box<str>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct PublishOptions {
+    pub skip_history: bool,
+    /// Empty: none. A second publish with the same key within five minutes returns the first result.
+    pub idempotency_key: Box<str>,
+    /// 0: none. A version not above the last one (of the same epoch, or of an empty one) is suppressed.
+    pub version: u64,
+    pub version_epoch: Box<str>,
+}
+
+#[derive(Clone, Debug)]
+pub enum ApiReply {
+    Publish {
+        position: Option<Position>,
+    },
+    Broadcast(Vec<Result<Option<Position>, ErrorCode>>),
+    /// Subscribe, unsubscribe, disconnect, history_remove.
+    Done,
+    Presence(Vec<Arc<ClientInfo>>),
+    PresenceStats {
+        clients: u32,
+        users: u32,
+    },
+    History {
+        publications: Vec<Arc<Publication>>,
+        position: Position,
+    },
+    Channels(Vec<(Arc<str>, u32)>),
+    /// One entry per core that answered in time, and how many there are.
+    Stats {
+        cores: Vec<CoreStats>,
+        cores_total: usize,
+    },
+}
+
+/// What one core tells about itself: `info`, `/metrics` and the balance of the cores are made of these.
+#[derive(Clone, Debug, Default)]
+pub struct CoreStats {
+    pub core: u16,
+    /// Sessions past connect.
+    pub clients: u32,
+    /// Distinct non-empty users among them on this core, by name: users are counted once per node.
+    pub users: Vec<Arc<str>>,
+    pub subscriptions: u32,
+    /// Channels with at least one subscriber whose owner is this core.
+    pub channels: u32,
+    pub counters: Counters,
+}

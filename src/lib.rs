@@ -1,0 +1,11 @@
+//! Corecast: a thread-per-core, io_uring, shared-nothing real-time messaging server that speaks the
+//! Centrifugal client protocol. `docs/ARCHITECTURE.md` explains the rooms and who may import whom.
+
+pub mod broker;
+pub mod config;
+pub mod metrics;
+pub mod model;
+#[cfg(feature = "server")]
+pub mod runtime;
+pub mod stdx;
+pub mod wire;

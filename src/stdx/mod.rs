@@ -1,0 +1,3 @@
+//! Parts without any word of messaging in them: keys, slabs, varints, timers, sets of cores, randomness.
+
+pub mod slab;

@@ -1,0 +1,228 @@
+//! The Centrifugal client protocol, version 2: commands in, replies and pushes out, in JSON and in Protobuf.
+//!
+//! `schema/client.proto` has the field numbers. A frame of a transport carries several messages: JSON
+//! separates them by one `\n`, Protobuf puts the length of each in front as a varint.
+
+use crate::model::{ClientId, ClientInfo, ErrorCode, Protocol, Publication, Unsubscribe};
+use std::{borrow::Cow, sync::Arc};
+
+/// One message from a client. Strings borrow from the frame unless JSON escapes forced a copy;
+/// `bytes` fields are always the exact source slice (JSON mode: the raw JSON value).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command<'a> {
+    /// 0 for `send` and for pongs.
+    pub id: u32,
+    pub request: Request<'a>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request<'a> {
+    /// No request set: with id 0 a pong, otherwise an error of the client.
+    None,
+    Connect(Box<ConnectRequest<'a>>),
+    Subscribe(Box<SubscribeRequest<'a>>),
+    Unsubscribe {
+        channel: Cow<'a, str>,
+    },
+    Publish(PublishRequest<'a>),
+    Presence {
+        channel: Cow<'a, str>,
+    },
+    PresenceStats {
+        channel: Cow<'a, str>,
+    },
+    History(HistoryRequest<'a>),
+    /// Not used by any SDK; closes the connection.
+    Ping,
+    Send {
+        data: &'a [u8],
+    },
+    Rpc {
+        method: Cow<'a, str>,
+        data: &'a [u8],
+    },
+    Refresh {
+        token: Cow<'a, str>,
+    },
+    SubRefresh {
+        channel: Cow<'a, str>,
+        token: Cow<'a, str>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ConnectRequest<'a> {
+    pub token: Cow<'a, str>,
+    pub data: &'a [u8],
+    /// Positions of server-side subscriptions the client remembers, by channel.
+    pub subs: Vec<(Cow<'a, str>, SubscribeRequest<'a>)>,
+    pub name: Cow<'a, str>,
+    pub version: Cow<'a, str>,
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct SubscribeRequest<'a> {
+    pub channel: Cow<'a, str>,
+    pub token: Cow<'a, str>,
+    pub recover: bool,
+    pub epoch: Cow<'a, str>,
+    pub offset: u64,
+    pub data: &'a [u8],
+    pub positioned: bool,
+    pub recoverable: bool,
+    pub join_leave: bool,
+    pub delta: Cow<'a, str>,
+    /// Set when a tags filter was given (its content is not decoded yet).
+    pub has_tags_filter: bool,
+    /// Bit 0: channel compaction; bit 1 (value 2): error 112 instead of "not recovered".
+    pub flag: i64,
+    /// 0 stream, 1 map, 2 map_clients, 3 map_users, 4 shared_poll.
+    pub kind: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct PublishRequest<'a> {
+    pub channel: Cow<'a, str>,
+    /// `None` when the field was absent. JSON `null` is `Some(b"null")`.
+    pub data: Option<&'a [u8]>,
+    /// 0 stream, 1 map.
+    pub kind: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct HistoryRequest<'a> {
+    pub channel: Cow<'a, str>,
+    pub limit: i32,
+    pub since: Option<Since<'a>>,
+    pub reverse: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Since<'a> {
+    pub offset: u64,
+    pub epoch: Cow<'a, str>,
+}
+
+/// What answers a command.
+#[derive(Clone, Debug)]
+pub enum Reply<'a> {
+    Error(ErrorCode),
+    /// An error of an application's own handler: 400–1999.
+    CustomError {
+        code: u32,
+        message: &'a str,
+        temporary: bool,
+    },
+    Connect(&'a ConnectResult<'a>),
+    Subscribe(&'a SubscribeResult<'a>),
+    Unsubscribe,
+    Publish,
+    Presence(&'a [Arc<ClientInfo>]),
+    PresenceStats {
+        clients: u32,
+        users: u32,
+    },
+    History {
+        publications: &'a [Arc<Publication>],
+        offset: u64,
+        epoch: &'a str,
+    },
+    Rpc {
+        data: &'a [u8],
+    },
+    Refresh {
+        expires: bool,
+        ttl: u32,
+    },
+    SubRefresh {
+        expires: bool,
+        ttl: u32,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct ConnectResult<'a> {
+    pub client: ClientId,
+    pub version: &'a str,
+    pub expires: bool,
+    pub ttl: u32,
+    pub data: &'a [u8],
+    pub subs: &'a [(&'a str, SubscribeResult<'a>)],
+    /// Seconds; 0 = no pings.
+    pub ping: u32,
+    pub pong: bool,
+    pub session: &'a str,
+    pub node: &'a str,
+    /// Milliseconds since 1970; 0 = not told.
+    pub time_ms: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct SubscribeResult<'a> {
+    pub expires: bool,
+    pub ttl: u32,
+    pub recoverable: bool,
+    pub positioned: bool,
+    /// Written only when positioned or recoverable (the caller leaves them empty otherwise).
+    pub epoch: &'a str,
+    pub offset: u64,
+    pub publications: &'a [Arc<Publication>],
+    pub recovered: bool,
+    pub was_recovering: bool,
+    pub data: &'a [u8],
+}
+
+/// What a server sends unasked, about one channel or (with an empty channel) about the connection.
+#[derive(Clone, Debug)]
+pub enum Push<'a> {
+    /// `epoch` is written for the publication with offset 1 only, as upstream does; pass "" otherwise.
+    Publication {
+        publication: &'a Publication,
+        epoch: &'a str,
+    },
+    Join(&'a ClientInfo),
+    Leave(&'a ClientInfo),
+    Unsubscribe(Unsubscribe),
+    /// A server-side subscription was made.
+    Subscribe {
+        recoverable: bool,
+        positioned: bool,
+        epoch: &'a str,
+        offset: u64,
+        data: &'a [u8],
+    },
+    Message {
+        data: &'a [u8],
+    },
+    Disconnect {
+        code: u32,
+        reason: &'a str,
+    },
+    Refresh {
+        expires: bool,
+        ttl: u32,
+    },
+}
+
+/// Why a frame of a client could not be read. Always the client's fault; it is disconnected with 3501.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("empty message")]
+    Empty,
+    #[error("not valid JSON of a command")]
+    Json,
+    #[error("not valid Protobuf of a command")]
+    Protobuf,
+    #[error("a message says it is longer than its frame")]
+    Length,
+}
+
+/// The ping of the protocol as it stands in a frame.
+#[must_use]
+pub const fn ping(protocol: Protocol) -> &'static [u8] {
+    match protocol {
+        Protocol::Json => b"{}",
+        Protocol::Protobuf => b"\0",
+    }
+}

@@ -1,0 +1,5 @@
+//! Bytes to values and back, one format per file. Decoding borrows from the input, encoding appends to the output.
+//!
+//! Nothing here knows sessions, the state of channels, or time.
+
+pub mod client;
