@@ -66,6 +66,8 @@ pub struct SubscribeAsk {
     pub info: Arc<ClientInfo>,
     /// Where the client's view ended, when it asks for recovery.
     pub recover: Option<Recover>,
+    /// Answer error 112 instead of `recovered: false`.
+    pub reject_unrecovered: bool,
     /// The subscription is positioned or recoverable: the answer carries a position.
     pub positioned: bool,
 }
