@@ -2,4 +2,6 @@
 //! out; nothing here touches a socket, a clock or a task, and nothing is `async`.
 
 pub mod mesh;
+pub mod permission;
 pub mod seam;
+pub mod shard;
