@@ -3,4 +3,6 @@
 
 pub mod core;
 pub mod mesh;
+pub mod permission;
 pub mod seam;
+pub mod shard;

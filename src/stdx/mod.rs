@@ -1,3 +1,6 @@
 //! Parts without any word of messaging in them: keys, slabs, varints, timers, sets of cores, randomness.
 
+pub mod bitset;
+pub mod rng;
 pub mod slab;
+pub mod wheel;

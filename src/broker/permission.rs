@@ -1,0 +1,243 @@
+//! Channel names, the options of their namespaces, and who may do what with a channel.
+//!
+//! Names: `[private prefix][namespace boundary]rest[user boundary users]`, with every separator
+//! configurable and none when configured empty. Semantics follow Centrifugo v6; tokens and proxies do not
+//! exist here, so that a private channel admits nobody.
+//!
+//! Pure functions over the configuration: no session, no channel state.
+
+use crate::{
+    config::{Channel, ChannelOptions},
+    model::ErrorCode,
+};
+
+/// The configured namespaces, ready for look-up by channel name.
+///
+/// Bounded by the configuration: one copy of each namespace's options.
+#[derive(Clone, Debug)]
+pub struct Namespaces {
+    channel: Channel,
+    /// Indices into `channel.namespaces`, sorted by name.
+    by_name: Vec<usize>,
+}
+
+/// What a client wants to do with a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Subscribe,
+    Publish,
+    /// Presence and presence statistics.
+    Presence,
+    History,
+}
+
+/// Who wants it.
+#[derive(Clone, Copy, Debug)]
+pub struct Who<'a> {
+    /// Empty: anonymous.
+    pub user: &'a str,
+    /// The client is subscribed to the channel it asks about.
+    pub subscribed: bool,
+    /// `client.insecure`.
+    pub insecure: bool,
+}
+
+/// What a client would like of its subscription, and what it gets: see [`Namespaces::grant`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Grants {
+    /// The subscription has a position and ends when it cannot be kept.
+    pub positioned: bool,
+    /// What the client misses can be recovered. Always positioned as well.
+    pub recoverable: bool,
+    /// Joins and leaves are pushed.
+    pub join_leave: bool,
+}
+
+/// Whether channels with these options keep history.
+#[must_use]
+pub fn keeps_history(options: &ChannelOptions) -> bool {
+    options.history_size > 0 && !options.history_ttl.is_zero()
+}
+
+impl Namespaces {
+    #[must_use]
+    pub fn new(channel: &Channel) -> Self {
+        let mut by_name: Vec<usize> = (0..channel.namespaces.len()).collect();
+        by_name.sort_by(|&a, &b| channel.namespaces[a].name.cmp(&channel.namespaces[b].name));
+        Self { channel: channel.clone(), by_name }
+    }
+
+    /// The settings these namespaces were built from.
+    #[must_use]
+    pub fn settings(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Options of the namespace of `channel`; a name without one, or with an empty one, has those of
+    /// `channel.without_namespace`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownChannel`] when no such namespace is configured.
+    pub fn resolve(&self, channel: &str) -> Result<&ChannelOptions, ErrorCode> {
+        Ok(match self.index(channel)? {
+            0 => &self.channel.without_namespace,
+            index => &self.channel.namespaces[index - 1].options,
+        })
+    }
+
+    /// Number of the namespace of `channel`: 0 for none, from 1 in the order of the configuration. Below
+    /// [`Namespaces::count`].
+    ///
+    /// # Errors
+    /// As [`Namespaces::resolve`].
+    pub fn index(&self, channel: &str) -> Result<usize, ErrorCode> {
+        let namespace = self.namespace(channel);
+        if namespace.is_empty() {
+            return Ok(0);
+        }
+        self.by_name
+            .binary_search_by(|&index| self.channel.namespaces[index].name.as_str().cmp(namespace))
+            .map(|at| self.by_name[at] + 1)
+            .map_err(|_| ErrorCode::UnknownChannel)
+    }
+
+    /// Options of all namespaces in the order of [`Namespaces::index`].
+    pub fn options(&self) -> impl Iterator<Item = &ChannelOptions> {
+        let named = self.channel.namespaces.iter().map(|namespace| &namespace.options);
+        std::iter::once(&self.channel.without_namespace).chain(named)
+    }
+
+    #[must_use]
+    pub fn count(&self) -> usize {
+        1 + self.channel.namespaces.len()
+    }
+
+    /// Whether a client may use `channel` as a name. Empty names are the caller's to refuse.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadRequest`] for more than `channel.max_length` bytes and for anything but ASCII.
+    pub fn check_name(&self, channel: &str) -> Result<(), ErrorCode> {
+        if channel.len() > self.channel.max_length || !channel.is_ascii() {
+            return Err(ErrorCode::BadRequest);
+        }
+        Ok(())
+    }
+
+    /// Whether `who` may do `verb` with `channel`, whose options are `options`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotAvailable`] when the channel has no presence or no history at all, whoever asks;
+    /// otherwise [`ErrorCode::PermissionDenied`].
+    pub fn decide(
+        &self,
+        verb: Verb,
+        options: &ChannelOptions,
+        who: Who<'_>,
+        channel: &str,
+    ) -> Result<(), ErrorCode> {
+        let allowed = match verb {
+            Verb::Subscribe => self.may_subscribe(options, who, channel),
+            Verb::Publish => access(
+                who,
+                options.allow_publish_for_client,
+                options.allow_publish_for_subscriber,
+                options.allow_publish_for_anonymous,
+            ),
+            Verb::Presence if !options.presence => return Err(ErrorCode::NotAvailable),
+            Verb::Presence => presence_access(options, who),
+            Verb::History if !keeps_history(options) => return Err(ErrorCode::NotAvailable),
+            Verb::History => history_access(options, who),
+        };
+        if allowed { Ok(()) } else { Err(ErrorCode::PermissionDenied) }
+    }
+
+    /// What of its wishes a client gets that may subscribe.
+    ///
+    /// Rights of subscribers count: it is about to be one. Recovery is granted only where there is history
+    /// to recover from; Centrifugo grants it anyway and then calls every recovery a success.
+    #[must_use]
+    pub fn grant(options: &ChannelOptions, who: Who<'_>, wishes: Grants) -> Grants {
+        let who = Who { subscribed: true, ..who };
+        let history = history_access(options, who);
+        let wished = wishes.recoverable && (options.allow_recovery || history);
+        let recoverable = keeps_history(options) && (options.force_recovery || wished);
+        let wished = wishes.positioned && (options.allow_positioning || history);
+        let wished_joins = wishes.join_leave && presence_access(options, who);
+        Grants {
+            positioned: recoverable || options.force_positioning || wished,
+            recoverable,
+            join_leave: options.join_leave && (options.force_push_join_leave || wished_joins),
+        }
+    }
+
+    fn may_subscribe(&self, options: &ChannelOptions, who: Who<'_>, channel: &str) -> bool {
+        let prefix = &self.channel.private_prefix;
+        if !prefix.is_empty() && channel.starts_with(prefix.as_str()) {
+            return false;
+        }
+        let users = if options.allow_user_limited_channels { self.users(channel) } else { None };
+        let by_rule = match users {
+            Some(users) => self.lists(users, who.user),
+            None => {
+                options.allow_subscribe_for_client
+                    && (!who.user.is_empty() || options.allow_subscribe_for_anonymous)
+            }
+        };
+        by_rule || who.insecure
+    }
+
+    /// The namespace in a name, empty for none.
+    fn namespace<'a>(&self, channel: &'a str) -> &'a str {
+        let public = channel.strip_prefix(self.channel.private_prefix.as_str()).unwrap_or(channel);
+        match self.channel.namespace_boundary.as_str() {
+            "" => "",
+            boundary => public.split_once(boundary).map_or("", |(namespace, _)| namespace),
+        }
+    }
+
+    /// The user list in a name: what follows the last user boundary.
+    fn users<'a>(&self, channel: &'a str) -> Option<&'a str> {
+        match self.channel.user_boundary.as_str() {
+            "" => None,
+            boundary => channel.rsplit_once(boundary).map(|(_, users)| users),
+        }
+    }
+
+    /// An anonymous user is on no list, not even on an empty one.
+    fn lists(&self, users: &str, user: &str) -> bool {
+        if user.is_empty() {
+            return false;
+        }
+        match self.channel.user_separator.as_str() {
+            "" => users == user,
+            separator => users.split(separator).any(|listed| listed == user),
+        }
+    }
+}
+
+fn presence_access(options: &ChannelOptions, who: Who<'_>) -> bool {
+    access(
+        who,
+        options.allow_presence_for_client,
+        options.allow_presence_for_subscriber,
+        options.allow_presence_for_anonymous,
+    )
+}
+
+fn history_access(options: &ChannelOptions, who: Who<'_>) -> bool {
+    access(
+        who,
+        options.allow_history_for_client,
+        options.allow_history_for_subscriber,
+        options.allow_history_for_anonymous,
+    )
+}
+
+/// The rule publish, presence and history share.
+fn access(who: Who<'_>, for_client: bool, for_subscriber: bool, for_anonymous: bool) -> bool {
+    let by_role = for_client || (for_subscriber && who.subscribed);
+    by_role && (for_anonymous || !who.user.is_empty()) || who.insecure
+}
+
+#[cfg(test)]
+mod tests;

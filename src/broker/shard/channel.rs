@@ -1,0 +1,254 @@
+//! What the owner core keeps about one channel: who is interested, who is present, and its stream.
+//!
+//! Bounds: counts, 4 bytes for each core up to the highest interested one; members, one entry for each
+//! subscription where the namespace has presence or join/leave and nothing elsewhere; the stream, see
+//! [`History`].
+
+use super::history::History;
+use crate::{
+    config,
+    model::{ClientId, ClientInfo, CoreId},
+    stdx::bitset::CoreSet,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A stream into which nothing was published is forgotten this long after its last use: whoever makes up
+/// channel names must not fill the memory for `history_meta_ttl`, which is 30 days by default.
+pub const UNUSED_STREAM_TTL_MS: u64 = 600_000;
+
+/// The options of a namespace that matter to the owner, in its units.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    pub presence: bool,
+    pub join_leave: bool,
+    /// 0: no history.
+    pub history_size: usize,
+    pub history_ttl_ms: u64,
+    /// Never below `history_ttl_ms`.
+    pub meta_ttl_ms: u64,
+}
+
+impl Rules {
+    #[must_use]
+    pub fn new(options: &config::ChannelOptions, channel: &config::Channel) -> Self {
+        // A time above zero stays above zero.
+        let ms = |time: std::time::Duration| {
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(u64::from(!time.is_zero()))
+        };
+        let history_ttl_ms = ms(options.history_ttl);
+        let meta_ttl = match options.history_meta_ttl {
+            time if time.is_zero() => channel.history_meta_ttl,
+            time => time,
+        };
+        Self {
+            presence: options.presence,
+            join_leave: options.join_leave,
+            history_size: if history_ttl_ms > 0 { options.history_size } else { 0 },
+            history_ttl_ms,
+            meta_ttl_ms: ms(meta_ttl).max(history_ttl_ms),
+        }
+    }
+
+    #[must_use]
+    pub fn keeps_history(&self) -> bool {
+        self.history_size > 0
+    }
+
+    #[must_use]
+    pub fn keeps_members(&self) -> bool {
+        self.presence || self.join_leave
+    }
+}
+
+#[derive(Debug)]
+pub struct Channel {
+    pub name: Arc<str>,
+    pub rules: Rules,
+    pub interest: Interest,
+    pub members: Option<Box<Members>>,
+    pub stream: Option<Box<Stream>>,
+}
+
+impl Channel {
+    #[must_use]
+    pub fn new(name: Arc<str>, rules: Rules) -> Self {
+        Self { name, rules, interest: Interest::default(), members: None, stream: None }
+    }
+
+    /// Nothing about it must be remembered: no subscriber, and no stream that outlives subscribers.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.interest.subscribers() == 0 && !(self.rules.keeps_history() && self.stream.is_some())
+    }
+
+    /// Panics when two things that must agree do not.
+    pub fn invariants(&self) {
+        self.interest.invariants();
+        match &self.members {
+            Some(members) => {
+                assert!(self.rules.keeps_members(), "members nobody asked for");
+                members.invariants(&self.interest);
+            }
+            None => assert!(!self.rules.keeps_members() || self.interest.subscribers() == 0),
+        }
+        if let Some(stream) = &self.stream {
+            stream.history.invariants(self.rules.history_size);
+            assert!(stream.history.is_empty() || stream.history_armed, "history that never expires");
+            assert!(self.interest.subscribers() > 0 || stream.meta_armed, "a stream that never expires");
+        }
+        assert!(!self.is_idle(), "an idle channel is dropped");
+    }
+}
+
+/// Subscribers of a channel, counted by core.
+#[derive(Debug, Default)]
+pub struct Interest {
+    /// Cores with at least one subscriber.
+    cores: CoreSet,
+    /// By core; as long as the highest core that ever was interested requires.
+    counts: Vec<u32>,
+    total: u32,
+}
+
+impl Interest {
+    #[must_use]
+    pub fn cores(&self) -> CoreSet {
+        self.cores
+    }
+
+    #[must_use]
+    pub fn subscribers(&self) -> u32 {
+        self.total
+    }
+
+    pub fn add(&mut self, core: CoreId) {
+        self.cores.insert(core);
+        let index = usize::from(core);
+        if self.counts.len() <= index {
+            self.counts.resize(index + 1, 0);
+        }
+        self.counts[index] += 1;
+        self.total += 1;
+    }
+
+    /// False when `core` had no subscriber.
+    pub fn remove(&mut self, core: CoreId) -> bool {
+        let Some(count @ 1..) = self.counts.get_mut(usize::from(core)) else { return false };
+        *count -= 1;
+        self.total -= 1;
+        if *count == 0 {
+            self.cores.remove(core);
+        }
+        true
+    }
+
+    fn invariants(&self) {
+        for (core, &count) in self.counts.iter().enumerate() {
+            assert_eq!(self.cores.contains(core as CoreId), count > 0, "interest of core {core}");
+        }
+        assert_eq!(self.total, self.counts.iter().sum::<u32>());
+        assert!(self.cores.len() as usize <= self.counts.len());
+    }
+}
+
+/// Who is subscribed, for presence, join and leave.
+#[derive(Debug, Default)]
+pub struct Members {
+    /// Ordered, so that lists are the same in every run of a seed.
+    by_client: BTreeMap<ClientId, Member>,
+    /// How many members each user has.
+    users: BTreeMap<Arc<str>, u32>,
+}
+
+#[derive(Debug)]
+struct Member {
+    core: CoreId,
+    info: Arc<ClientInfo>,
+}
+
+impl Members {
+    /// False when the client was already there; then nothing changes.
+    pub fn insert(&mut self, core: CoreId, info: Arc<ClientInfo>) -> bool {
+        if self.by_client.contains_key(&info.client) {
+            return false;
+        }
+        *self.users.entry(info.user.clone()).or_default() += 1;
+        self.by_client.insert(info.client, Member { core, info });
+        true
+    }
+
+    /// `None` when `core` has no such client.
+    pub fn remove(&mut self, core: CoreId, client: ClientId) -> Option<Arc<ClientInfo>> {
+        self.by_client.get(&client).filter(|member| member.core == core)?;
+        let info = self.by_client.remove(&client)?.info;
+        if let Some(count) = self.users.get_mut(&info.user) {
+            *count -= 1;
+            if *count == 0 {
+                self.users.remove(&info.user);
+            }
+        }
+        Some(info)
+    }
+
+    /// In the order of their ids.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<ClientInfo>> {
+        self.by_client.values().map(|member| member.info.clone()).collect()
+    }
+
+    #[must_use]
+    pub fn clients(&self) -> u32 {
+        self.by_client.len() as u32
+    }
+
+    /// Distinct users; all anonymous ones together are one.
+    #[must_use]
+    pub fn users(&self) -> u32 {
+        self.users.len() as u32
+    }
+
+    fn invariants(&self, interest: &Interest) {
+        let mut counts = vec![0; interest.counts.len()];
+        let mut users = BTreeMap::new();
+        for member in self.by_client.values() {
+            counts[usize::from(member.core)] += 1;
+            *users.entry(member.info.user.clone()).or_insert(0) += 1;
+        }
+        assert_eq!(counts, interest.counts, "members and counts");
+        assert_eq!(users, self.users, "members and users");
+    }
+}
+
+/// A stream and its times. Both deadlines only ever move into the future, so one waiting timer for each is
+/// enough: when it fires too early it is set again.
+#[derive(Debug)]
+pub struct Stream {
+    pub history: History,
+    pub history_expires_ms: u64,
+    /// Counts only while nobody is subscribed.
+    pub meta_expires_ms: u64,
+    pub history_armed: bool,
+    pub meta_armed: bool,
+}
+
+impl Stream {
+    #[must_use]
+    pub fn new(epoch: Arc<str>) -> Self {
+        Self {
+            history: History::new(epoch),
+            history_expires_ms: 0,
+            meta_expires_ms: 0,
+            history_armed: false,
+            meta_armed: false,
+        }
+    }
+
+    /// The stream is used: its position is remembered anew.
+    pub fn touch(&mut self, rules: &Rules, now_ms: u64) {
+        let ttl_ms = match self.history.top() {
+            0 => rules.meta_ttl_ms.min(UNUSED_STREAM_TTL_MS),
+            _ => rules.meta_ttl_ms,
+        };
+        self.meta_expires_ms = self.meta_expires_ms.max(now_ms.saturating_add(ttl_ms));
+    }
+}

@@ -1,0 +1,313 @@
+//! The channels one core owns: subscribers by core, presence, history, positions and recovery.
+//!
+//! The owner decides alone and answers at once, so the order in which it sends is the order of the channel:
+//! what goes out after an [`Answer::Subscribed`] is for that subscriber, what went out before is not.
+//!
+//! Bounds. Channels: those with subscribers (each client has at most `client.channel_limit`), those
+//! published to within `history_meta_ttl` where the namespace keeps history, and those whose position was
+//! asked for within ten minutes; a channel without any of these costs nothing. History: `history_size`
+//! publications for each channel. Idempotency keys: see `idempotency`. Timers: two for each stream.
+//!
+//! Not here: permissions (the session has asked before), groups and encoding (the subscribers' cores).
+
+mod channel;
+mod glob;
+mod history;
+mod idempotency;
+mod publish;
+mod read;
+mod subscribe;
+
+#[cfg(test)]
+mod tests;
+
+use self::{
+    channel::{Channel, Rules, Stream},
+    idempotency::Idempotency,
+};
+use super::{
+    mesh::{Answer, Ask, AskKey, Forward, Mesh, Outgoing, OwnedKey, Tell},
+    permission::Namespaces,
+};
+use crate::{
+    config::Settings,
+    metrics::Counters,
+    model::{CoreId, ErrorCode, Now},
+    stdx::{rng::Rng, slab::Slab, wheel::Wheel},
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// Letters in an epoch: two streams get the same one once in 5 * 10^13.
+const EPOCH_LEN: usize = 8;
+
+/// The channels of one core. See the module's header.
+#[derive(Debug)]
+pub struct Shard {
+    id: CoreId,
+    pub counters: Counters,
+    settings: Arc<Settings>,
+    namespaces: Namespaces,
+    /// By [`Namespaces::index`].
+    rules: Vec<Rules>,
+    channels: Slab<Channel>,
+    by_name: HashMap<Arc<str>, OwnedKey, ahash::RandomState>,
+    /// Channels with at least one subscriber.
+    subscribed: usize,
+    idempotency: Idempotency,
+    wheel: Wheel,
+    fired: Vec<u64>,
+    rng: Rng,
+}
+
+/// Which of a stream's deadlines a timer is for.
+#[derive(Clone, Copy)]
+enum Timer {
+    History,
+    Meta,
+}
+
+impl Timer {
+    /// Set in the index half of a key. Two thousand million channels do not fit into any memory.
+    const META_BIT: u64 = 1 << 31;
+
+    fn token(self, key: OwnedKey) -> u64 {
+        assert!(u64::from(key.index) < Self::META_BIT, "a shard holds less than 2^31 channels");
+        match self {
+            Self::History => key.to_bits(),
+            Self::Meta => key.to_bits() | Self::META_BIT,
+        }
+    }
+
+    fn from_token(token: u64) -> (Self, OwnedKey) {
+        let timer = if token & Self::META_BIT == 0 { Self::History } else { Self::Meta };
+        (timer, OwnedKey::from_bits(token & !Self::META_BIT))
+    }
+}
+
+impl Shard {
+    /// `seed` decides epochs and hash keys: equal seeds and equal calls give equal answers.
+    #[must_use]
+    pub fn new(id: CoreId, settings: Arc<Settings>, seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ (u64::from(id) << 48));
+        let mut hasher = || {
+            let [a, b, c, d] = std::array::from_fn(|_| rng.next_u64());
+            ahash::RandomState::with_seeds(a, b, c, d)
+        };
+        let (by_name, idempotency) = (HashMap::with_hasher(hasher()), Idempotency::new(hasher()));
+        let namespaces = Namespaces::new(&settings.channel);
+        let rules = namespaces.options().map(|options| Rules::new(options, &settings.channel)).collect();
+        Self {
+            id,
+            counters: Counters::default(),
+            settings,
+            namespaces,
+            rules,
+            channels: Slab::default(),
+            by_name,
+            subscribed: 0,
+            idempotency,
+            wheel: Wheel::new(0),
+            fired: Vec::new(),
+            rng,
+        }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> CoreId {
+        self.id
+    }
+
+    /// Answers `ask` of core `from`, exactly once, through `out`.
+    ///
+    /// A publication reaches the interested cores before its answer, a join after the answer to the
+    /// subscriber's core.
+    pub fn on_ask(&mut self, from: CoreId, id: AskKey, ask: Ask, now: Now, out: &mut dyn Outgoing) {
+        self.catch_up(now);
+        let mut joined = None;
+        let answer = match ask {
+            Ask::Subscribe(ask) => {
+                let info = ask.info.clone();
+                self.subscribe(from, ask, now).map(|subscribed| {
+                    joined = Some((subscribed.channel, info));
+                    Answer::Subscribed(subscribed)
+                })
+            }
+            Ask::Publish { channel, publication, options } => self
+                .publish(&channel, publication, options, now, out)
+                .map(|position| Answer::Published { position }),
+            Ask::Presence { channel } => self.presence(&channel),
+            Ask::PresenceStats { channel } => self.presence_stats(&channel),
+            Ask::History { channel, filter } => self.history(&channel, &filter, now),
+            Ask::HistoryRemove { channel } => self.history_remove(&channel),
+            Ask::Position { channel } => Ok(Answer::Position(self.position(channel))),
+        };
+        let answer = Box::new(answer.unwrap_or_else(Answer::Error));
+        out.send(from, Mesh::Answer { id, answer });
+        if let Some((key, info)) = joined {
+            self.announce(key, Forward::Join(info), out);
+        }
+    }
+
+    /// Takes note of what core `from` tells. Told about somebody it never heard of, it does nothing.
+    pub fn on_tell(&mut self, from: CoreId, tell: Tell, now: Now, out: &mut dyn Outgoing) {
+        self.catch_up(now);
+        match tell {
+            Tell::Unsubscribe { channel, client } => self.unsubscribe(from, channel, client, now, out),
+        }
+    }
+
+    /// Forgets what has expired. Calling it late is harmless: asks and tells look at the time first.
+    pub fn advance(&mut self, now: Now) {
+        self.idempotency.expire(now.ms);
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.advance(now.ms, &mut fired);
+        for token in fired.drain(..) {
+            match Timer::from_token(token) {
+                (Timer::History, key) => self.on_history_timer(key, now.ms),
+                (Timer::Meta, key) => self.on_meta_timer(key, now.ms),
+            }
+        }
+        self.fired = fired;
+    }
+
+    /// When to call [`Shard::advance`] next, on the clock of [`Now::ms`].
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        let deadlines = [self.wheel.next_deadline(), self.idempotency.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Channels with at least one subscriber whose name matches `pattern` (`*` any bytes, `?` one byte; empty:
+    /// all), by name, with the number of their subscribers. Walks all channels of the shard.
+    #[must_use]
+    pub fn channels(&self, pattern: &str) -> Vec<(Arc<str>, u32)> {
+        let mut found: Vec<_> = self
+            .channels
+            .iter()
+            .map(|(_, channel)| (&channel.name, channel.interest.subscribers()))
+            .filter(|(name, count)| *count > 0 && (pattern.is_empty() || glob::matches(pattern, name)))
+            .map(|(name, count)| (name.clone(), count))
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Channels with at least one subscriber.
+    #[must_use]
+    pub fn channel_count(&self) -> usize {
+        self.subscribed
+    }
+
+    /// Channels that take memory: with subscribers, or with a stream that is remembered.
+    #[must_use]
+    pub fn stored_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Panics when two things that must agree do not. Walks everything: for tests and simulation.
+    pub fn invariants(&self) {
+        assert_eq!(self.by_name.len(), self.channels.len());
+        let mut subscribed = 0;
+        let mut timers = 0;
+        for (key, channel) in self.channels.iter() {
+            assert_eq!(self.by_name.get(&channel.name), Some(&key), "{}", channel.name);
+            channel.invariants();
+            subscribed += usize::from(channel.interest.subscribers() > 0);
+            if let Some(stream) = &channel.stream {
+                timers += usize::from(stream.history_armed) + usize::from(stream.meta_armed);
+            }
+        }
+        assert_eq!(self.subscribed, subscribed);
+        assert!(self.wheel.len() >= timers, "{} timers wait, {timers} expected", self.wheel.len());
+    }
+
+    /// Time may have passed what the core's driver has not yet told.
+    fn catch_up(&mut self, now: Now) {
+        if self.next_deadline().is_some_and(|deadline_ms| deadline_ms <= now.ms) {
+            self.advance(now);
+        }
+    }
+
+    fn rules_of(&self, channel: &str) -> Result<Rules, ErrorCode> {
+        self.namespaces.index(channel).map(|index| self.rules[index])
+    }
+
+    fn find(&self, channel: &str) -> Option<&Channel> {
+        self.by_name.get(channel).and_then(|&key| self.channels.get(key))
+    }
+
+    /// The caller gives a new channel a subscriber or a stream, or it would stay for ever.
+    fn find_or_create(&mut self, name: &Arc<str>, rules: Rules) -> OwnedKey {
+        if let Some(&key) = self.by_name.get(name) {
+            return key;
+        }
+        let key = self.channels.insert(Channel::new(name.clone(), rules));
+        self.by_name.insert(name.clone(), key);
+        key
+    }
+
+    fn drop_if_idle(&mut self, key: OwnedKey) {
+        if self.channels.get(key).is_some_and(Channel::is_idle)
+            && let Some(channel) = self.channels.remove(key)
+        {
+            self.by_name.remove(&channel.name);
+        }
+    }
+
+    /// The stream of a channel, made if there is none, and remembered anew.
+    fn use_stream(&mut self, key: OwnedKey, now_ms: u64) -> Option<&mut Stream> {
+        let Self { channels, rng, .. } = self;
+        let channel = channels.get_mut(key)?;
+        channel.stream.get_or_insert_with(|| Box::new(Stream::new(random_epoch(rng))));
+        self.keep_stream(key, now_ms);
+        self.channels.get_mut(key)?.stream.as_deref_mut()
+    }
+
+    /// Remembers the stream of a channel, if any, from now on for as long as its namespace says.
+    fn keep_stream(&mut self, key: OwnedKey, now_ms: u64) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let Some(stream) = channel.stream.as_deref_mut() else { return };
+        stream.touch(&channel.rules, now_ms);
+        // While somebody is subscribed nothing is forgotten, and without history nothing outlives them.
+        if channel.interest.subscribers() == 0 && channel.rules.keeps_history() && !stream.meta_armed {
+            stream.meta_armed = true;
+            self.wheel.insert(stream.meta_expires_ms, Timer::Meta.token(key));
+        }
+    }
+
+    fn on_history_timer(&mut self, key: OwnedKey, now_ms: u64) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let Some(stream) = channel.stream.as_deref_mut() else { return };
+        stream.history_armed = !stream.history.is_empty() && now_ms < stream.history_expires_ms;
+        if stream.history_armed {
+            self.wheel.insert(stream.history_expires_ms, Timer::History.token(key));
+        } else {
+            stream.history.clear();
+        }
+    }
+
+    fn on_meta_timer(&mut self, key: OwnedKey, now_ms: u64) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let Some(stream) = channel.stream.as_deref_mut() else { return };
+        stream.meta_armed = channel.interest.subscribers() == 0 && now_ms < stream.meta_expires_ms;
+        if stream.meta_armed {
+            self.wheel.insert(stream.meta_expires_ms, Timer::Meta.token(key));
+        } else if channel.interest.subscribers() == 0 {
+            channel.stream = None;
+            self.drop_if_idle(key);
+        }
+    }
+}
+
+/// Sends to every core with a subscriber of the channel.
+fn forward(key: OwnedKey, channel: &Channel, forward: &Forward, out: &mut dyn Outgoing) {
+    for core in channel.interest.cores().iter() {
+        out.send(core, Mesh::Forward { channel: key, forward: forward.clone() });
+    }
+}
+
+fn random_epoch(rng: &mut Rng) -> Arc<str> {
+    const LETTERS: &[u8; 52] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let letters: String = (0..EPOCH_LEN).map(|_| LETTERS[rng.below(52) as usize] as char).collect();
+    letters.into()
+}

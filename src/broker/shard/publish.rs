@@ -1,0 +1,88 @@
+//! A publication gets its place and goes out.
+
+use super::{Shard, Timer, forward};
+use crate::{
+    broker::{
+        mesh::{Forward, Outgoing, OwnedKey},
+        seam::PublishOptions,
+    },
+    metrics::Counter,
+    model::{ErrorCode, Now, Position, Publication},
+};
+use std::sync::Arc;
+
+impl Shard {
+    /// Takes a publication, unless its idempotency key or its version says that it was taken before, and
+    /// forwards it to the interested cores. Its position, or that of the one before it; `None` when the
+    /// channel keeps no history or this publication shall not be in it.
+    ///
+    /// Versions belong to the stream: without history they are not looked at.
+    pub(super) fn publish(
+        &mut self,
+        name: &Arc<str>,
+        mut publication: Publication,
+        options: PublishOptions,
+        now: Now,
+        out: &mut dyn Outgoing,
+    ) -> Result<Option<Position>, ErrorCode> {
+        let rules = self.rules_of(name)?;
+        let idempotency_key = &*options.idempotency_key;
+        if !idempotency_key.is_empty()
+            && let Some(position) = self.idempotency.find(name, idempotency_key, now.ms)
+        {
+            return Ok(position);
+        }
+        publication.offset = 0;
+        publication.time_ms = now.unix_ms;
+        let position = if rules.keeps_history() && !options.skip_history {
+            let key = self.find_or_create(name, rules);
+            self.publish_to_stream(key, publication, &options, now, out)
+        } else {
+            self.publish_to_subscribers(name, publication, out);
+            None
+        };
+        if !idempotency_key.is_empty() {
+            self.idempotency.insert(name, idempotency_key, position.clone(), now.ms);
+        }
+        Ok(position)
+    }
+
+    fn publish_to_subscribers(&mut self, name: &str, publication: Publication, out: &mut dyn Outgoing) {
+        self.counters.increment(Counter::Publications);
+        if let Some(&key) = self.by_name.get(name)
+            && let Some(channel) = self.channels.get(key)
+            && channel.interest.subscribers() > 0
+        {
+            forward(key, channel, &Forward::Publication(Arc::new(publication)), out);
+        }
+    }
+
+    fn publish_to_stream(
+        &mut self,
+        key: OwnedKey,
+        publication: Publication,
+        options: &PublishOptions,
+        now: Now,
+        out: &mut dyn Outgoing,
+    ) -> Option<Position> {
+        let history = &self.use_stream(key, now.ms)?.history;
+        if history.is_outdated(options.version, &options.version_epoch) {
+            return Some(history.position());
+        }
+        self.counters.increment(Counter::Publications);
+        let channel = self.channels.get_mut(key)?;
+        let stream = channel.stream.as_deref_mut()?;
+        let publication = stream.history.append(publication, channel.rules.history_size);
+        stream.history.set_version(options.version, &options.version_epoch);
+        // The whole stream expires, a while after its last publication.
+        stream.history_expires_ms = now.ms.saturating_add(channel.rules.history_ttl_ms);
+        if !stream.history_armed {
+            stream.history_armed = true;
+            self.wheel.insert(stream.history_expires_ms, Timer::History.token(key));
+        }
+        let position = stream.history.position();
+        forward(key, channel, &Forward::Publication(publication), out);
+        self.keep_stream(key, now.ms);
+        Some(position)
+    }
+}

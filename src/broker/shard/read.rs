@@ -1,0 +1,60 @@
+//! Questions about a channel: presence, history, position.
+
+use super::{Shard, channel::Rules};
+use crate::{
+    broker::mesh::{Answer, HistoryFilter, OwnedKey},
+    model::{ErrorCode, Now, Position},
+};
+use std::sync::Arc;
+
+impl Shard {
+    pub(super) fn presence(&self, name: &str) -> Result<Answer, ErrorCode> {
+        self.rules_with(name, |rules| rules.presence)?;
+        let members = self.find(name).and_then(|channel| channel.members.as_deref());
+        Ok(Answer::Presence(members.map(|members| members.list()).unwrap_or_default()))
+    }
+
+    pub(super) fn presence_stats(&self, name: &str) -> Result<Answer, ErrorCode> {
+        self.rules_with(name, |rules| rules.presence)?;
+        let members = self.find(name).and_then(|channel| channel.members.as_deref());
+        let (clients, users) = members.map_or((0, 0), |members| (members.clients(), members.users()));
+        Ok(Answer::PresenceStats { clients, users })
+    }
+
+    /// Asking for the history of a channel nobody has published to makes its stream, so that the position
+    /// in the answer stays true.
+    pub(super) fn history(
+        &mut self,
+        name: &Arc<str>,
+        filter: &HistoryFilter,
+        now: Now,
+    ) -> Result<Answer, ErrorCode> {
+        let rules = self.rules_with(name, Rules::keeps_history)?;
+        let key = self.find_or_create(name, rules);
+        let stream = self.use_stream(key, now.ms).ok_or(ErrorCode::Internal)?;
+        let publications = stream.history.read(filter)?;
+        Ok(Answer::History { publications, position: stream.history.position() })
+    }
+
+    /// Forgets the publications; the position stays.
+    pub(super) fn history_remove(&mut self, name: &str) -> Result<Answer, ErrorCode> {
+        self.rules_with(name, Rules::keeps_history)?;
+        let key = self.by_name.get(name).copied();
+        let channel = key.and_then(|key| self.channels.get_mut(key));
+        if let Some(stream) = channel.and_then(|channel| channel.stream.as_deref_mut()) {
+            stream.history.clear();
+        }
+        Ok(Answer::HistoryRemoved)
+    }
+
+    /// `None` when the channel is gone or has no stream.
+    pub(super) fn position(&self, key: OwnedKey) -> Option<Position> {
+        let stream = self.channels.get(key)?.stream.as_deref()?;
+        Some(stream.history.position())
+    }
+
+    fn rules_with(&self, name: &str, has: impl Fn(&Rules) -> bool) -> Result<Rules, ErrorCode> {
+        let rules = self.rules_of(name)?;
+        if has(&rules) { Ok(rules) } else { Err(ErrorCode::NotAvailable) }
+    }
+}

@@ -1,0 +1,101 @@
+//! Subscribers come and go.
+
+use super::{Shard, forward};
+use crate::{
+    broker::mesh::{Forward, Outgoing, OwnedKey, Recover, SubscribeAsk, Subscribed},
+    metrics::Counter,
+    model::{ClientId, ClientInfo, CoreId, ErrorCode, Now, Publication},
+};
+use std::sync::Arc;
+
+impl Shard {
+    /// Adds a subscriber of core `from`. The answer has a position when the client wants one or recovers,
+    /// whether or not the channel keeps history: without history the offset stays 0 and the epoch lasts as
+    /// long as there are subscribers.
+    pub(super) fn subscribe(
+        &mut self,
+        from: CoreId,
+        ask: SubscribeAsk,
+        now: Now,
+    ) -> Result<Subscribed, ErrorCode> {
+        let SubscribeAsk { channel: name, info, recover, positioned } = ask;
+        let rules = self.rules_of(&name)?;
+        let key = self.find_or_create(&name, rules);
+        self.join(key, from, info);
+        let position = if positioned || recover.is_some() {
+            self.use_stream(key, now.ms).map(|stream| stream.history.position())
+        } else {
+            None
+        };
+        let missed = recover.and_then(|recover| self.recover(key, &recover));
+        let recovered = missed.is_some();
+        Ok(Subscribed { channel: key, position, publications: missed.unwrap_or_default(), recovered })
+    }
+
+    /// Removes a subscriber of core `from`. The others are told; it has left already.
+    ///
+    /// Where the namespace has neither presence nor join/leave, subscribers are only counted: there the
+    /// core's word is taken for the client, as long as the core has any.
+    pub(super) fn unsubscribe(
+        &mut self,
+        from: CoreId,
+        key: OwnedKey,
+        client: ClientId,
+        now: Now,
+        out: &mut dyn Outgoing,
+    ) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let mut left = None;
+        if channel.rules.keeps_members() {
+            left = channel.members.as_mut().and_then(|members| members.remove(from, client));
+            if left.is_none() {
+                return;
+            }
+        }
+        if !channel.interest.remove(from) {
+            return;
+        }
+        if channel.interest.subscribers() == 0 {
+            channel.members = None;
+            self.subscribed -= 1;
+            self.keep_stream(key, now.ms);
+            self.drop_if_idle(key);
+        } else if let Some(info) = left {
+            self.announce(key, Forward::Leave(info), out);
+        }
+    }
+
+    /// Sends a join or a leave to the interested cores, where the namespace wants it.
+    pub(super) fn announce(&self, key: OwnedKey, message: Forward, out: &mut dyn Outgoing) {
+        if let Some(channel) = self.channels.get(key)
+            && channel.rules.join_leave
+        {
+            forward(key, channel, &message, out);
+        }
+    }
+
+    fn join(&mut self, key: OwnedKey, from: CoreId, info: Arc<ClientInfo>) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        if channel.rules.keeps_members() && !channel.members.get_or_insert_default().insert(from, info) {
+            debug_assert!(false, "a client subscribes to a channel once at a time");
+            return;
+        }
+        channel.interest.add(from);
+        self.subscribed += usize::from(channel.interest.subscribers() == 1);
+    }
+
+    /// What the client missed, if that can be told: never where there is no history to tell it from.
+    fn recover(&mut self, key: OwnedKey, from: &Recover) -> Option<Vec<Arc<Publication>>> {
+        // As everywhere in the configuration, 0 means no limit; the size of the history is one.
+        let limit = match self.settings.client.recovery_max_publication_limit {
+            0 => usize::MAX,
+            limit => limit,
+        };
+        let channel = self.channels.get(key).filter(|channel| channel.rules.keeps_history());
+        let stream = channel.and_then(|channel| channel.stream.as_deref());
+        let missed = stream.and_then(|stream| stream.history.recover(from, limit));
+        let counter = if missed.is_some() { Counter::Recoveries } else { Counter::RecoveriesFailed };
+        self.counters.increment(counter);
+        missed
+    }
+}
