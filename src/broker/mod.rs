@@ -1,5 +1,7 @@
 //! The state machines of one core: sessions, channels, groups, outboxes. Bytes and time go in, effects come
 //! out; nothing here touches a socket, a clock or a task, and nothing is `async`.
 
+pub mod group;
 pub mod mesh;
+pub mod outbox;
 pub mod seam;
