@@ -2,16 +2,41 @@
 //!
 //! A driver calls `begin_turn`, hands in what happened, calls `end_turn`, does the effects, flushes what
 //! `dirty_len`/`pieces` name, reports the outcome to `settle`, and moves the batches to the mesh.
+//!
+//! This file holds the turn, the mesh and the questions a core has open; what clients and callers want is
+//! decided in `session` and `calls`, what happens to channels in `shard`.
 
 use super::{
-    mesh::Mesh,
-    seam::{ApiRequest, Effect},
+    group::Groups,
+    hub::Hub,
+    ids::{ClientIds, Owners},
+    mesh::{Answer, Ask, AskKey, Mesh, Outgoing},
+    outbound::Outbound,
+    outbox::{Framing, Limits, WritePath},
+    pending::{Pending, PendingTable},
+    permission::Namespaces,
+    seam::Effect,
+    session::Session,
+    shard::Shard,
 };
 use crate::{
     config::Settings,
-    model::{ConnKey, CoreId, Disconnect, Now, Protocol},
+    metrics::Counters,
+    model::{ConnKey, CoreId, Disconnect, ErrorCode, Now, Protocol},
+    stdx::{
+        rng::Rng,
+        slab::{Key, SideTable},
+        wheel::Wheel,
+    },
+    wire::client::Reply,
 };
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+/// How often a blocked connection is looked at, in milliseconds.
+const BLOCKED_CHECK_MS: u64 = 100;
 
 /// Which core this is and what it shares with its siblings.
 #[derive(Clone, Debug)]
@@ -43,141 +68,463 @@ pub struct ShortWrite {
 }
 
 #[derive(Debug)]
-pub struct Core {}
+pub struct Core {
+    pub(super) id: CoreId,
+    pub(super) cores: usize,
+    pub(super) settings: Arc<Settings>,
+    pub(super) channels: Namespaces,
+    pub(super) now: Now,
+    pub(super) rng: Rng,
+    pub(super) ids: ClientIds,
+    pub(super) owners: Owners,
+
+    pub(super) write: WritePath,
+    pub(super) groups: Groups,
+    pub(super) hub: Hub,
+    pub(super) shard: Shard,
+    pub(super) out: Outbound,
+    pub(super) pending: PendingTable,
+
+    pub(super) sessions: SideTable<Box<Session>>,
+    /// Sessions past connect.
+    pub(super) clients: u32,
+    /// Sessions of each user but the anonymous one.
+    pub(super) users: HashMap<Arc<str>, Vec<ConnKey>, ahash::RandomState>,
+    pub(super) anonymous: Arc<str>,
+    /// Connections whose next command waits for credit, by the core that has none to give.
+    pub(super) credit_waiters: Vec<VecDeque<ConnKey>>,
+    /// Connections whose held commands may run again.
+    pub(super) resume: VecDeque<ConnKey>,
+    /// Connections whose last write was short.
+    pub(super) blocked: Vec<ConnKey>,
+    pub(super) blocked_check_ms: u64,
+
+    pub(super) session_wheel: Wheel,
+    pub(super) hub_wheel: Wheel,
+    pub(super) pending_wheel: Wheel,
+    fired: Vec<u64>,
+    /// When this core meant to run again; running much later means it stood still.
+    expected_ms: u64,
+    /// Until then nobody is cut for a missing pong: the server itself stood still.
+    pub(super) grace_until_ms: u64,
+
+    pub(super) effects: Vec<Effect>,
+    pub(super) counters: Counters,
+}
 
 impl Core {
     #[must_use]
-    pub fn new(_seat: Seat, _settings: Arc<Settings>, _now: Now) -> Self {
-        unimplemented!()
+    pub fn new(seat: Seat, settings: Arc<Settings>, now: Now) -> Self {
+        let mut rng = Rng::new(seat.seed);
+        let users = HashMap::with_hasher(ahash::RandomState::with_seeds(rng.next_u64(), 6, 7, 8));
+        Self {
+            id: seat.id,
+            cores: seat.cores,
+            channels: Namespaces::new(&settings.channel),
+            now,
+            ids: ClientIds::new(seat.hash_key),
+            owners: Owners::new(seat.hash_key, seat.cores),
+            write: WritePath::new(Limits::from(&*settings)),
+            groups: Groups::new(settings.websocket.frame_size_target),
+            hub: Hub::new(seat.cores, rng.next_u64()),
+            shard: Shard::new(seat.id, Arc::clone(&settings), rng.next_u64()),
+            out: Outbound::new(seat.id, seat.cores, settings.mesh.credit, settings.mesh.queue_max_size),
+            pending: PendingTable::default(),
+            sessions: SideTable::default(),
+            clients: 0,
+            users,
+            anonymous: "".into(),
+            credit_waiters: (0..seat.cores).map(|_| VecDeque::new()).collect(),
+            resume: VecDeque::new(),
+            blocked: Vec::new(),
+            blocked_check_ms: u64::MAX,
+            session_wheel: Wheel::new(now.ms),
+            hub_wheel: Wheel::new(now.ms),
+            pending_wheel: Wheel::new(now.ms),
+            fired: Vec::new(),
+            expected_ms: u64::MAX,
+            grace_until_ms: 0,
+            effects: Vec::new(),
+            counters: Counters::default(),
+            rng,
+            settings,
+        }
     }
 
-    pub fn begin_turn(&mut self, _now: Now) {
-        unimplemented!()
-    }
+    // ---- the turn ----
 
-    /// A connection exists and may be written to ([`Core::raw`]); it speaks no client protocol yet.
-    pub fn open(&mut self, _conn: ConnKey) {
-        unimplemented!()
-    }
-
-    /// The connection speaks the client protocol from here on. The stale timer starts.
-    pub fn start_session(&mut self, _conn: ConnKey, _start: SessionStart) {
-        unimplemented!()
-    }
-
-    /// One whole transport message of a client (the payload of a WebSocket message). Ignored once the
-    /// session has ended.
-    pub fn on_message(&mut self, _conn: ConnKey, _message: &[u8]) {
-        unimplemented!()
-    }
-
-    /// The answer to a WebSocket ping the broker asked for ([`SessionStart::websocket_pings`]).
-    pub fn on_websocket_pong(&mut self, _conn: ConnKey) {
-        unimplemented!()
-    }
-
-    /// Appends bytes as they are to what the connection will be sent: HTTP answers, WebSocket control frames.
-    pub fn raw(&mut self, _conn: ConnKey, _bytes: &[u8]) {
-        unimplemented!()
-    }
-
-    /// Ends the session, if there is one, without an effect: the peer went away or the transport closes it
-    /// with a code of its own (1002, 1007, 1009). Subscriptions end, others see the leave.
-    pub fn end_session(&mut self, _conn: ConnKey) {
-        unimplemented!()
-    }
-
-    /// Accept no more bytes for the connection; when what it holds is written it appears in
-    /// [`Core::take_drained`].
-    pub fn close_after_drain(&mut self, _conn: ConnKey) {
-        unimplemented!()
-    }
-
-    /// Connections that were to close and have nothing left to write: send FIN now.
-    pub fn take_drained(&mut self) -> Vec<ConnKey> {
-        unimplemented!()
-    }
-
-    /// Drops what still waits for the connection (it is slow or broken).
-    pub fn drop_queue(&mut self, _conn: ConnKey) {
-        unimplemented!()
-    }
-
-    /// The key is dead: forget the outbox.
-    pub fn released(&mut self, _conn: ConnKey) {
-        unimplemented!()
-    }
-
-    /// Bytes waiting to be written for this connection.
-    #[must_use]
-    pub fn pending_bytes(&self, _conn: ConnKey) -> usize {
-        unimplemented!()
-    }
-
-    /// A call of the server API; answered by exactly one [`Effect::ApiReply`] with the same number, maybe
-    /// before this returns.
-    pub fn api(&mut self, _call: u64, _request: ApiRequest) {
-        unimplemented!()
-    }
-
-    pub fn on_mesh(&mut self, _from: CoreId, _message: Mesh) {
-        unimplemented!()
-    }
-
-    pub fn on_writable(&mut self, _conn: ConnKey) {
-        unimplemented!()
-    }
-
-    /// Ends every session with this code: the node shuts down.
-    pub fn disconnect_all(&mut self, _disconnect: &Disconnect) {
-        unimplemented!()
+    pub fn begin_turn(&mut self, now: Now) {
+        self.now = now;
+        let pong_timeout_ms =
+            u64::try_from(self.settings.client.pong_timeout.as_millis()).unwrap_or(u64::MAX);
+        if now.ms > self.expected_ms.saturating_add(pong_timeout_ms) {
+            self.grace_until_ms = now.ms + pong_timeout_ms;
+        }
     }
 
     /// Timers, held commands, slow clients, then every touched group is encoded. Afterwards
     /// [`Core::take_effects`] and the writes are complete for this turn.
     pub fn end_turn(&mut self) {
-        unimplemented!()
+        self.fire_timers();
+        self.pump();
+        self.groups.close_all(&mut self.write, &mut self.counters);
+        self.cut_slow();
+        // Cutting a slow member closes lists and leaves channels; what that brought is delivered too.
+        self.pump();
+        self.groups.close_all(&mut self.write, &mut self.counters);
+        self.expected_ms = self.next_deadline().unwrap_or(u64::MAX);
     }
 
     /// What the driver has to do, in order. Writes made for an effect (close frames) still join this turn's flush.
     pub fn take_effects(&mut self) -> Vec<Effect> {
-        unimplemented!()
-    }
-
-    /// Number of connections to write to in this turn.
-    #[must_use]
-    pub fn dirty_len(&self) -> usize {
-        unimplemented!()
-    }
-
-    /// Appends the bytes of write `index` to `pieces`, in order, and names its connection.
-    pub fn pieces<'a>(&'a self, _index: usize, _pieces: &mut Vec<&'a [u8]>) -> ConnKey {
-        unimplemented!()
-    }
-
-    /// The flush is over: whatever `shorts` does not name went out completely. May add effects (broken
-    /// connections) and drained connections.
-    pub fn settle(&mut self, _shorts: &[ShortWrite]) {
-        unimplemented!()
-    }
-
-    /// What waits for another core; the driver hands it to the mesh and, when that took it, calls [`Core::outgoing_taken`].
-    pub fn outgoing(&mut self, _to: CoreId) -> &mut Vec<Mesh> {
-        unimplemented!()
-    }
-
-    pub fn outgoing_taken(&mut self, _to: CoreId) {
-        unimplemented!()
+        std::mem::take(&mut self.effects)
     }
 
     /// When the core must run again even if nothing happens, on [`Now::ms`].
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        unimplemented!()
+        let blocked = (self.blocked_check_ms != u64::MAX).then_some(self.blocked_check_ms);
+        [
+            self.session_wheel.next_deadline(),
+            self.hub_wheel.next_deadline(),
+            self.pending_wheel.next_deadline(),
+            self.shard.next_deadline(),
+            blocked,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    /// Adds to the counters of this core what its driver counted.
-    pub fn counters(&mut self) -> &mut crate::metrics::Counters {
-        unimplemented!()
+    fn fire_timers(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        let now_ms = self.now.ms;
+        self.session_wheel.advance(now_ms, &mut fired);
+        fired.drain(..).for_each(|bits| self.on_session_timer(bits));
+        self.hub_wheel.advance(now_ms, &mut fired);
+        fired.drain(..).for_each(|bits| self.on_hub_timer(bits));
+        self.pending_wheel.advance(now_ms, &mut fired);
+        fired.drain(..).for_each(|bits| self.on_pending_timer(bits));
+        self.fired = fired;
+        self.shard.advance(self.now);
+        self.check_blocked();
+    }
+
+    /// Runs what this core asked itself and what held commands may go on, until nothing is left.
+    pub(super) fn pump(&mut self) {
+        loop {
+            self.pump_local();
+            let Some(conn) = self.resume.pop_front() else { return };
+            self.run_held(conn);
+        }
+    }
+
+    pub(super) fn pump_local(&mut self) {
+        while let Some(message) = self.out.next_local() {
+            self.handle(self.id, message);
+        }
+    }
+
+    // ---- connections ----
+
+    /// A connection exists and may be written to ([`Core::raw`]); it speaks no client protocol yet.
+    pub fn open(&mut self, conn: ConnKey) {
+        self.write.open(conn);
+    }
+
+    /// The connection speaks the client protocol from here on. The stale timer starts.
+    pub fn start_session(&mut self, conn: ConnKey, start: SessionStart) {
+        let framing = match (start.websocket, start.protocol) {
+            (false, _) => Framing::Raw,
+            (true, Protocol::Json) => Framing::WebSocketText,
+            (true, Protocol::Protobuf) => Framing::WebSocketBinary,
+        };
+        self.write.set_framing(conn, framing);
+        let stale_ms = u64::try_from(self.settings.client.stale_close_delay.as_millis()).unwrap_or(u64::MAX);
+        let session = Session::new(
+            start.protocol,
+            framing,
+            start.websocket_pings,
+            self.now.ms.saturating_add(stale_ms),
+        );
+        self.sessions.insert(conn, Box::new(session));
+        self.schedule(conn);
+    }
+
+    /// Appends bytes as they are to what the connection will be sent: HTTP answers, WebSocket control frames.
+    pub fn raw(&mut self, conn: ConnKey, bytes: &[u8]) {
+        self.write.raw(conn, bytes);
+    }
+
+    /// Ends the session, if there is one, without an effect: the peer went away or the transport closes it
+    /// with a code of its own (1002, 1007, 1009). Subscriptions end, others see the leave.
+    pub fn end_session(&mut self, conn: ConnKey) {
+        self.forget_session(conn);
+        self.pump();
+    }
+
+    /// Accept no more bytes for the connection but `last` (a close frame, or nothing), whatever the limits.
+    /// When all is written it appears in [`Core::take_drained`].
+    pub fn close_after_drain(&mut self, conn: ConnKey, last: &[u8]) {
+        self.write.close_after_drain(conn, last);
+    }
+
+    /// Connections that were to close and have nothing left to write: send FIN now.
+    pub fn take_drained(&mut self) -> Vec<ConnKey> {
+        let mut drained = Vec::new();
+        self.write.take_drained(&mut drained);
+        drained
+    }
+
+    /// Drops what still waits for the connection, except the rest of a frame that is partly sent.
+    pub fn drop_queue(&mut self, conn: ConnKey) {
+        self.write.drop_queue(conn);
+    }
+
+    /// The key is dead: forget the outbox.
+    pub fn released(&mut self, conn: ConnKey) {
+        self.write.remove(conn);
+    }
+
+    /// Bytes waiting to be written for this connection.
+    #[must_use]
+    pub fn pending_bytes(&self, conn: ConnKey) -> usize {
+        self.write.pending(conn)
+    }
+
+    /// Ends every session with this code: the node shuts down.
+    pub fn disconnect_all(&mut self, disconnect: &Disconnect) {
+        let conns: Vec<_> = self.sessions.iter().map(|(conn, _)| conn).collect();
+        for conn in conns {
+            self.end(conn, disconnect.clone());
+        }
+        self.pump();
+    }
+
+    // ---- the flush ----
+
+    /// Prepares the writes of this turn; call once, before [`Core::dirty_len`].
+    pub fn begin_flush(&mut self) {
+        self.write.begin_flush();
+    }
+
+    /// Number of connections to write to in this turn.
+    #[must_use]
+    pub fn dirty_len(&self) -> usize {
+        self.write.dirty_len()
+    }
+
+    /// Appends the bytes of write `index` to `pieces`, in order, and names its connection.
+    pub fn pieces<'a>(&'a self, index: usize, pieces: &mut Vec<&'a [u8]>) -> ConnKey {
+        self.write.pieces(index, pieces)
+    }
+
+    /// The flush is over: whatever `shorts` (by rising index) does not name went out completely. Broken
+    /// connections lose their session; the driver resets them.
+    pub fn settle(&mut self, shorts: &[ShortWrite]) {
+        let blocked: Vec<_> =
+            shorts.iter().map(|short| (self.dirty_conn(short.index), short.broken)).collect();
+        self.write.settle(shorts.iter().map(|short| (short.index, short.sent, short.broken)), self.now.ms);
+        for (conn, broken) in blocked {
+            if broken {
+                self.forget_session(conn);
+            } else if !self.blocked.contains(&conn) {
+                self.blocked.push(conn);
+                self.blocked_check_ms = self.blocked_check_ms.min(self.now.ms + BLOCKED_CHECK_MS);
+            }
+        }
+        self.pump();
+    }
+
+    fn dirty_conn(&self, index: usize) -> ConnKey {
+        self.write.pieces(index, &mut Vec::new())
+    }
+
+    pub fn on_writable(&mut self, conn: ConnKey) {
+        self.write.writable(conn);
+    }
+
+    /// Cuts connections that took no bytes for `websocket.write_timeout` (3009).
+    fn check_blocked(&mut self) {
+        if self.now.ms < self.blocked_check_ms {
+            return;
+        }
+        let timeout_ms = u64::try_from(self.settings.websocket.write_timeout.as_millis()).unwrap_or(u64::MAX);
+        for conn in std::mem::take(&mut self.blocked) {
+            let Some(since_ms) = self.write.blocked_since(conn) else { continue };
+            if self.now.ms.saturating_sub(since_ms) < timeout_ms {
+                self.blocked.push(conn);
+            } else {
+                self.write.drop_queue(conn);
+                self.end(conn, Disconnect::WRITE_ERROR);
+            }
+        }
+        self.blocked_check_ms =
+            if self.blocked.is_empty() { u64::MAX } else { self.now.ms + BLOCKED_CHECK_MS };
+    }
+
+    /// Cuts clients for whom more waits than `client.queue_max_size` (3008).
+    fn cut_slow(&mut self) {
+        let mut slow = Vec::new();
+        loop {
+            self.write.take_slow(&mut slow);
+            if slow.is_empty() {
+                return;
+            }
+            for conn in slow.drain(..) {
+                self.write.drop_queue(conn);
+                if self.sessions.get(conn).is_some() {
+                    self.end(conn, Disconnect::SLOW);
+                } else {
+                    self.effects.push(Effect::Close { conn, disconnect: Disconnect::SLOW });
+                }
+            }
+        }
+    }
+
+    // ---- questions to other cores ----
+
+    /// Sends an ask for which credit was taken.
+    pub(super) fn ask(&mut self, owner: CoreId, ask: Ask, pending: Pending) -> AskKey {
+        let id = self.pending.insert(pending);
+        // A core answers itself before the turn goes on.
+        if owner != self.id {
+            self.expire_later(id);
+        }
+        self.out.send(owner, Mesh::Ask { id, ask: Box::new(ask) });
+        id
+    }
+
+    pub(super) fn expire_later(&mut self, id: AskKey) {
+        let timeout_ms = u64::try_from(self.settings.mesh.ask_timeout.as_millis()).unwrap_or(u64::MAX);
+        self.pending_wheel.insert(self.now.ms.saturating_add(timeout_ms), id.to_bits());
+    }
+
+    /// Nobody answered in time. A subscribe stays on the books: its late answer must be undone at the owner.
+    fn on_pending_timer(&mut self, bits: u64) {
+        let id = Key::from_bits(bits);
+        match self.pending.get_mut(id) {
+            None => {}
+            Some(Pending::Subscribe(pending)) => {
+                let pending = pending.clone();
+                self.on_subscribe_refused(id, &pending, ErrorCode::Internal);
+                self.resume.push_back(pending.conn);
+            }
+            Some(Pending::Broadcast(_)) => self.finish_broadcast(id),
+            Some(Pending::Gather(_)) => self.finish_gather(id),
+            Some(_) => {
+                if let Some(pending) = self.pending.remove(id) {
+                    self.on_answer(id, pending, Answer::Error(ErrorCode::Internal));
+                }
+            }
+        }
+    }
+
+    pub fn on_mesh(&mut self, from: CoreId, message: Mesh) {
+        self.handle(from, message);
+        self.pump();
+    }
+
+    fn handle(&mut self, from: CoreId, message: Mesh) {
+        match message {
+            Mesh::Ask { id, ask } => self.shard.on_ask(from, id, *ask, self.now, &mut self.out),
+            Mesh::Tell(tell) => self.shard.on_tell(from, tell, self.now, &mut self.out),
+            Mesh::Forward { channel, forward } => self.on_forward(from, channel, forward),
+            Mesh::Answer { id, answer } => {
+                self.out.return_credit(from);
+                if let Some(conn) = self.credit_waiters[usize::from(from)].pop_front() {
+                    self.resume.push_back(conn);
+                }
+                if let Some(pending) = self.pending.remove(id) {
+                    self.on_answer(id, pending, *answer);
+                }
+            }
+            Mesh::Survey { id, survey } => self.on_survey(from, id, &survey),
+            Mesh::SurveyAnswer { id, answer } => self.on_survey_answer(id, *answer),
+        }
+    }
+
+    fn on_answer(&mut self, key: AskKey, pending: Pending, answer: Answer) {
+        match (pending, answer) {
+            (Pending::Subscribe(pending), Answer::Subscribed(subscribed)) => {
+                let conn = pending.conn;
+                self.on_subscribed(key, pending, subscribed);
+                self.resume.push_back(conn);
+            }
+            (Pending::Subscribe(pending), answer) => {
+                let error = if let Answer::Error(error) = answer { error } else { ErrorCode::Internal };
+                self.on_subscribe_refused(key, &pending, error);
+                if let Some(channel) = self.hub.get_mut(pending.hub) {
+                    channel.waiting -= 1;
+                }
+                self.hub.release_if_unused(pending.hub);
+                self.resume.push_back(pending.conn);
+            }
+            (Pending::Position { hub }, Answer::Position(top)) => self.on_position(hub, top.as_ref()),
+            // The owner no longer knows the channel under this key: what this core believes is worth nothing.
+            (Pending::Position { hub }, _) => self.on_position(hub, None),
+            (Pending::Api { call }, answer) => self.on_api_answer(call, answer),
+            (Pending::BroadcastItem { broadcast, index }, answer) => {
+                self.on_item_answer(broadcast, index, answer)
+            }
+            // Answered by their own messages, never by an answer.
+            (Pending::Broadcast(_) | Pending::Gather(_), _) => {}
+            (
+                Pending::Publish { conn, id }
+                | Pending::Presence { conn, id }
+                | Pending::PresenceStats { conn, id }
+                | Pending::History { conn, id },
+                answer,
+            ) => self.on_command_answer(conn, id, answer),
+        }
+    }
+
+    fn on_command_answer(&mut self, conn: ConnKey, id: u32, answer: Answer) {
+        match answer {
+            Answer::Published { .. } => self.reply(conn, id, &Reply::Publish),
+            Answer::Presence(clients) => self.reply(conn, id, &Reply::Presence(&clients)),
+            Answer::PresenceStats { clients, users } => {
+                self.reply(conn, id, &Reply::PresenceStats { clients, users });
+            }
+            Answer::History { publications, position } => {
+                let (offset, epoch) = (position.offset, &*position.epoch);
+                self.reply(conn, id, &Reply::History { publications: &publications, offset, epoch });
+            }
+            Answer::Error(error) => self.reply(conn, id, &Reply::Error(error)),
+            Answer::Subscribed(_) | Answer::HistoryRemoved | Answer::Position(_) => {
+                self.reply(conn, id, &Reply::Error(ErrorCode::Internal));
+            }
+        }
+    }
+
+    /// What waits for another core; the driver hands it to the mesh and, when that took it, calls [`Core::outgoing_taken`].
+    pub fn outgoing(&mut self, to: CoreId) -> &mut Vec<Mesh> {
+        self.out.batch(to)
+    }
+
+    pub fn outgoing_taken(&mut self, to: CoreId) {
+        self.out.taken(to);
+    }
+
+    // ---- users and counters ----
+
+    pub(super) fn remember_user(&mut self, user: &Arc<str>, conn: ConnKey) {
+        if !user.is_empty() {
+            self.users.entry(Arc::clone(user)).or_default().push(conn);
+        }
+    }
+
+    pub(super) fn forget_user(&mut self, user: &Arc<str>, conn: ConnKey) {
+        if let Some(conns) = self.users.get_mut(user) {
+            conns.retain(|&other| other != conn);
+            if conns.is_empty() {
+                self.users.remove(user);
+            }
+        }
+    }
+
+    /// Where the driver of this core counts what it does.
+    pub fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
     }
 }

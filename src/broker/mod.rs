@@ -1,10 +1,22 @@
 //! The state machines of one core: sessions, channels, groups, outboxes. Bytes and time go in, effects come
 //! out; nothing here touches a socket, a clock or a task, and nothing is `async`.
 
+mod calls;
 pub mod core;
 pub mod group;
+mod hub;
+mod ids;
 pub mod mesh;
+mod outbound;
 pub mod outbox;
+mod pending;
 pub mod permission;
+mod positions;
 pub mod seam;
+mod session;
 pub mod shard;
+#[cfg(test)]
+mod tests;
+
+/// What clients see as the version of the server.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " corecast");

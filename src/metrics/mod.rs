@@ -83,6 +83,13 @@ impl Counters {
         self.add(counter, 1);
     }
 
+    /// Adds every value of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (value, by) in self.0.iter_mut().zip(other.0) {
+            *value = value.wrapping_add(by);
+        }
+    }
+
     /// For gauges.
     #[inline]
     pub fn set(&mut self, counter: Counter, value: u64) {

@@ -3,4 +3,5 @@
 pub mod bitset;
 pub mod rng;
 pub mod slab;
+pub mod varint;
 pub mod wheel;

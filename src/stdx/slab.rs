@@ -206,6 +206,13 @@ impl<T> SideTable<T> {
         }
     }
 
+    /// Whatever lives in slot `index`, and its whole key.
+    #[must_use]
+    pub fn at(&self, index: u32) -> Option<(Key, &T)> {
+        let (generation, value) = self.slots.get(index as usize)?.as_ref()?;
+        Some((Key { index, generation: *generation }, value))
+    }
+
     pub fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
         self.len -= 1;

@@ -176,7 +176,11 @@ mod tests {
             for distance in [1, 2, 63, 64, 65, 4095, 4096, 4097, 1 << 18, (1 << 30) + 5, 1 << 40] {
                 let mut wheel = Wheel::new(start);
                 wheel.insert(start + distance, 7);
-                assert_eq!(fired(&mut wheel, start + distance - 1), [], "{start} + {distance}");
+                assert_eq!(
+                    fired(&mut wheel, start + distance - 1),
+                    Vec::<u64>::new(),
+                    "{start} + {distance}"
+                );
                 assert_eq!(fired(&mut wheel, start + distance), [7], "{start} + {distance}");
                 assert_eq!((wheel.len(), wheel.next_deadline()), (0, None));
             }
@@ -191,7 +195,7 @@ mod tests {
         assert_eq!(wheel.next_deadline(), Some(100));
         assert_eq!(fired(&mut wheel, 50), [1, 2], "time does not go back");
         wheel.insert(u64::MAX, 3);
-        assert_eq!(fired(&mut wheel, u64::MAX - 1), []);
+        assert_eq!(fired(&mut wheel, u64::MAX - 1), Vec::<u64>::new());
         assert_eq!(fired(&mut wheel, u64::MAX), [3]);
     }
 

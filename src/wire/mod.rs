@@ -3,3 +3,4 @@
 //! Nothing here knows sessions, the state of channels, or time.
 
 pub mod client;
+pub mod json;

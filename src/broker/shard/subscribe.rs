@@ -18,17 +18,22 @@ impl Shard {
         ask: SubscribeAsk,
         now: Now,
     ) -> Result<Subscribed, ErrorCode> {
-        let SubscribeAsk { channel: name, info, recover, positioned } = ask;
+        let SubscribeAsk { channel: name, info, recover, reject_unrecovered, positioned } = ask;
         let rules = self.rules_of(&name)?;
         let key = self.find_or_create(&name, rules);
-        self.join(key, from, info);
         let position = if positioned || recover.is_some() {
             self.use_stream(key, now.ms).map(|stream| stream.history.position())
         } else {
             None
         };
+        let recovering = recover.is_some();
         let missed = recover.and_then(|recover| self.recover(key, &recover));
         let recovered = missed.is_some();
+        if recovering && !recovered && reject_unrecovered {
+            self.drop_if_idle(key);
+            return Err(ErrorCode::UnrecoverablePosition);
+        }
+        self.join(key, from, info);
         Ok(Subscribed { channel: key, position, publications: missed.unwrap_or_default(), recovered })
     }
 

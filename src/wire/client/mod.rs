@@ -3,7 +3,26 @@
 //! `schema/client.proto` has the field numbers. A frame of a transport carries several messages: JSON
 //! separates them by one `\n`, Protobuf puts the length of each in front as a varint.
 
-use crate::model::{ClientId, ClientInfo, ErrorCode, Protocol, Publication, Unsubscribe};
+mod peer;
+mod reply;
+mod request;
+mod schema;
+mod server;
+mod sink;
+mod source;
+
+pub use super::json::{contains_only_json, strip_newlines};
+pub use peer::{
+    Connected, PeerInfo, Received, ServerMessage, ServerMessages, ServerPush, ServerReply, Subscribed,
+    decode_replies, encode_command,
+};
+pub use request::Commands;
+
+use crate::{
+    model::{ClientId, ClientInfo, ErrorCode, Protocol, Publication, Unsubscribe},
+    stdx::varint,
+};
+use sink::Encode;
 use std::{borrow::Cow, sync::Arc};
 
 /// One message from a client. Strings borrow from the frame unless JSON escapes forced a copy;
@@ -224,5 +243,55 @@ pub const fn ping(protocol: Protocol) -> &'static [u8] {
     match protocol {
         Protocol::Json => b"{}",
         Protocol::Protobuf => b"\0",
+    }
+}
+
+/// The commands of one frame of a client, in order.
+///
+/// Yields the commands before the first one that is broken, then its error, then nothing more. JSON: one
+/// newline at the end is fine, an empty line in the middle is an error.
+#[must_use]
+pub fn decode(protocol: Protocol, frame: &[u8]) -> Commands<'_> {
+    Commands(match protocol {
+        Protocol::Json => request::Messages::json(frame),
+        Protocol::Protobuf => request::Messages::protobuf(frame),
+    })
+}
+
+/// Appends one reply as it stands inside a frame: Protobuf with its length in front, JSON bare. Call
+/// [`separate`] before, unless it is known to be the first message of its frame.
+///
+/// JSON: payloads must be valid JSON ([`contains_only_json`]); raw newlines in them are left out.
+pub fn encode_reply(protocol: Protocol, id: u32, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    append(protocol, &reply::ReplyMessage { id, reply }, out);
+}
+
+/// Appends one push as it stands inside a frame; as [`encode_reply`]. An empty `channel`: the push concerns
+/// the connection.
+pub fn encode_push(protocol: Protocol, channel: &str, push: &Push<'_>, out: &mut Vec<u8>) {
+    append(protocol, &reply::PushReply { channel, push }, out);
+}
+
+/// Prepares a frame that begins at `frame_start` of `out` for one more message: the newline between JSON
+/// messages, nothing when the frame is empty.
+#[inline]
+pub fn separate(protocol: Protocol, out: &mut Vec<u8>, frame_start: usize) {
+    if protocol == Protocol::Json && out.len() > frame_start {
+        out.push(b'\n');
+    }
+}
+
+/// HOT: once per message and group, or per message and connection when the group is one.
+#[inline]
+fn append(protocol: Protocol, message: &impl Encode, out: &mut Vec<u8>) {
+    match protocol {
+        Protocol::Json => sink::Json::new(out).object(message),
+        Protocol::Protobuf => {
+            let mut size = sink::Size(0);
+            message.fields(&mut size);
+            out.reserve(varint::LEN_MAX + size.0);
+            varint::write(out, size.0 as u64);
+            message.fields(&mut sink::Bytes(out));
+        }
     }
 }

@@ -1,0 +1,94 @@
+//! Questions that left the session side and what to do with their answers.
+//!
+//! An entry is a key with a generation, a typed continuation and a deadline. Late, duplicated and foreign
+//! answers find no entry and are dropped. Continuations are values, never closures: the simulator can list them.
+
+use super::{hub::HubKey, mesh::AskKey, permission::Grants, seam::CoreStats};
+use crate::{
+    model::{ClientId, ConnKey, ErrorCode, Position},
+    stdx::slab::Slab,
+};
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub enum Pending {
+    Subscribe(SubscribePending),
+    Publish {
+        conn: ConnKey,
+        id: u32,
+    },
+    Presence {
+        conn: ConnKey,
+        id: u32,
+    },
+    PresenceStats {
+        conn: ConnKey,
+        id: u32,
+    },
+    History {
+        conn: ConnKey,
+        id: u32,
+    },
+    /// A position check of a channel of this core.
+    Position {
+        hub: HubKey,
+    },
+    /// One ask that answers one server API call.
+    Api {
+        call: u64,
+    },
+    Broadcast(Box<BroadcastPending>),
+    /// One publish of the broadcast under `broadcast`.
+    BroadcastItem {
+        broadcast: AskKey,
+        index: usize,
+    },
+    Gather(Box<GatherPending>),
+}
+
+#[derive(Clone, Debug)]
+pub struct SubscribePending {
+    pub conn: ConnKey,
+    /// Outlives the session: a subscriber that is gone when the answer comes is unsubscribed by this id.
+    pub client: ClientId,
+    pub hub: HubKey,
+    pub grants: Grants,
+    /// The client asked for recovery from this offset.
+    pub recover_from: Option<u64>,
+    pub origin: SubscribeOrigin,
+    /// The server API unsubscribed the client meanwhile.
+    pub unsubscribe_after: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum SubscribeOrigin {
+    /// A command of the client with this id.
+    Client { id: u32 },
+    /// The server API; the client is told by a push with this data.
+    Server { data: Option<Arc<[u8]>> },
+}
+
+#[derive(Debug)]
+pub struct BroadcastPending {
+    pub call: u64,
+    pub results: Vec<Result<Option<Position>, ErrorCode>>,
+    pub left: usize,
+}
+
+/// An answer gathered from every core; one that stays silent is left out when the deadline comes.
+#[derive(Debug)]
+pub struct GatherPending {
+    pub call: u64,
+    pub left: usize,
+    pub gathered: Gathered,
+}
+
+#[derive(Debug)]
+pub enum Gathered {
+    Channels(Vec<(Arc<str>, u32)>),
+    Stats(Vec<CoreStats>),
+    Acted(u32),
+}
+
+/// The open questions of a core, by the key that travels with them.
+pub type PendingTable = Slab<Pending>;

@@ -1,0 +1,92 @@
+//! Publications as they arrive from their owners, and the periodic check that none was lost.
+
+use super::{
+    core::Core,
+    group::Note,
+    hub::{Follows, HubKey},
+    mesh::{Ask, Forward, OwnedKey},
+    pending::Pending,
+};
+use crate::{
+    model::{CoreId, Position},
+    stdx::slab::Key,
+};
+use std::sync::Arc;
+
+impl Core {
+    /// Something happened in a channel this core has subscribers of. A channel nobody here wants any more
+    /// is ignored: the owner has not heard of it yet.
+    pub(super) fn on_forward(&mut self, owner: CoreId, owned: OwnedKey, forward: Forward) {
+        let Some(hub) = self.hub.find_owned(owner, owned) else { return };
+        match forward {
+            Forward::Publication(publication) => {
+                let Some(channel) = self.hub.get_mut(hub) else { return };
+                if channel.advance(&publication) == Follows::No {
+                    self.insufficient(hub);
+                }
+                let Some(channel) = self.hub.get(hub) else { return };
+                // As upstream: the first publication of a stream tells its epoch.
+                let epoch = match &channel.position {
+                    Some(position) if publication.offset == 1 => Some(Arc::clone(&position.epoch)),
+                    _ => None,
+                };
+                let note = Note::Publication { publication, epoch };
+                self.groups.note(&channel.groups, &note, &mut self.counters);
+            }
+            Forward::Join(info) => self.note(hub, &Note::Join(info)),
+            Forward::Leave(info) => self.note(hub, &Note::Leave(info)),
+            Forward::Gap => self.insufficient(hub),
+        }
+    }
+
+    fn note(&mut self, hub: HubKey, note: &Note) {
+        if let Some(channel) = self.hub.get(hub) {
+            self.groups.note(&channel.groups, note, &mut self.counters);
+        }
+    }
+
+    fn check_delay_ms(&self) -> u64 {
+        u64::try_from(self.settings.client.channel_position_check_delay.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Starts the timer of the position check, if it is wanted and not running.
+    pub(super) fn schedule_position_check(&mut self, hub: HubKey) {
+        let delay_ms = self.check_delay_ms();
+        if delay_ms == 0 {
+            return;
+        }
+        let at_ms = self.now.ms + delay_ms;
+        let Some(channel) = self.hub.get_mut(hub) else { return };
+        if !std::mem::replace(&mut channel.check_timer, true) {
+            self.hub_wheel.insert(at_ms, hub.to_bits());
+        }
+    }
+
+    pub(super) fn on_hub_timer(&mut self, bits: u64) {
+        let hub = Key::from_bits(bits);
+        let delay_ms = self.check_delay_ms();
+        let Some(channel) = self.hub.get_mut(hub) else { return };
+        channel.check_timer = false;
+        if channel.position.is_none() {
+            return;
+        }
+        let due = self.now.ms.saturating_sub(channel.checked_ms) >= delay_ms;
+        let (owner, owned) = (channel.owner, channel.owned);
+        if due
+            && let Some(channel) = owned
+            && self.out.take_credit(owner)
+        {
+            self.ask(owner, Ask::Position { channel }, Pending::Position { hub });
+        }
+        self.schedule_position_check(hub);
+    }
+
+    /// The owner's answer comes behind everything it has forwarded: positions differ only after a loss.
+    pub(super) fn on_position(&mut self, hub: HubKey, top: Option<&Position>) {
+        let Some(channel) = self.hub.get_mut(hub) else { return };
+        channel.checked_ms = self.now.ms;
+        if channel.position.is_some() && channel.position.as_ref() != top {
+            self.insufficient(hub);
+        }
+    }
+}

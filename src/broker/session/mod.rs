@@ -1,0 +1,327 @@
+//! The protocol state of one client: states, dispatch of its commands, and what it waits for. One file per command.
+//!
+//! Commands run in arrival order. One that has to wait (its channel is being subscribed, or a core has no
+//! credit) is held with everything behind it, bounded by `client.held_max_size`; then reading pauses.
+
+mod connect;
+mod history;
+mod ping;
+mod presence;
+mod publish;
+mod subscribe;
+mod unsubscribe;
+
+use super::{core::Core, group::GroupKey, hub::HubKey, mesh::AskKey, outbox::Framing, seam::Effect};
+use crate::{
+    metrics::Counter,
+    model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Protocol, Unsubscribe},
+    wire::client::{self, Command, Push, Reply, Request},
+};
+use std::{collections::VecDeque, sync::Arc};
+
+#[derive(Debug)]
+pub struct Session {
+    pub protocol: Protocol,
+    pub framing: Framing,
+    pub state: State,
+    /// Pings are WebSocket frames, not protocol messages.
+    pub websocket_pings: bool,
+    /// Who the client is to others; set by connect.
+    pub info: Option<Arc<ClientInfo>>,
+    pub subscriptions: Vec<Subscription>,
+    pub held: Option<Box<Held>>,
+    /// When the next ping is due; while connecting, when the session is stale.
+    pub due_ms: u64,
+    /// When the answer to the outstanding ping is overdue; 0: none is outstanding.
+    pub pong_due_ms: u64,
+    /// Earliest live entry of this session in the wheel.
+    pub wheel_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing but `connect` is allowed.
+    New,
+    Connected,
+}
+
+#[derive(Debug)]
+pub struct Subscription {
+    pub hub: HubKey,
+    pub place: Place,
+    pub positioned: bool,
+    /// Made by the server: ends with a disconnect where a client's own would end with an unsubscribe push.
+    pub server_side: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The owner of the channel was asked.
+    Waiting(AskKey),
+    /// Member of a group.
+    Live { group: GroupKey, member: u32 },
+}
+
+/// Messages that wait for earlier commands.
+#[derive(Debug, Default)]
+pub struct Held {
+    pub messages: VecDeque<Box<[u8]>>,
+    pub bytes: usize,
+    /// Reading was paused because of them.
+    pub paused: bool,
+}
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Answered, asked, or ignored: the next one may run.
+    Done,
+    /// Cannot start yet; run it again when [`Core::resume`] says so.
+    Wait,
+    /// The session has ended.
+    Ended,
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(protocol: Protocol, framing: Framing, websocket_pings: bool, stale_ms: u64) -> Self {
+        Self {
+            protocol,
+            framing,
+            state: State::New,
+            websocket_pings,
+            info: None,
+            subscriptions: Vec::new(),
+            held: None,
+            due_ms: stale_ms,
+            pong_due_ms: 0,
+            wheel_ms: u64::MAX,
+        }
+    }
+
+    #[must_use]
+    pub fn find(&self, hub: HubKey) -> Option<&Subscription> {
+        self.subscriptions.iter().find(|subscription| subscription.hub == hub)
+    }
+
+    pub fn find_mut(&mut self, hub: HubKey) -> Option<&mut Subscription> {
+        self.subscriptions.iter_mut().find(|subscription| subscription.hub == hub)
+    }
+
+    pub fn forget(&mut self, hub: HubKey) -> Option<Subscription> {
+        let index = self.subscriptions.iter().position(|subscription| subscription.hub == hub)?;
+        let subscription = self.subscriptions.swap_remove(index);
+        if self.subscriptions.is_empty() {
+            self.subscriptions = Vec::new();
+        }
+        Some(subscription)
+    }
+}
+
+impl Core {
+    /// One whole transport message of a client (the payload of a WebSocket message). Ignored once the
+    /// session has ended.
+    pub fn on_message(&mut self, conn: ConnKey, message: &[u8]) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.held.is_some() {
+            self.hold(conn, message, false);
+        } else {
+            self.run(conn, message);
+        }
+        self.pump();
+    }
+
+    /// Runs the commands of `message` until one has to wait.
+    fn run(&mut self, conn: ConnKey, message: &[u8]) {
+        let Some(session) = self.sessions.get(conn) else { return };
+        let mut commands = client::decode(session.protocol, message);
+        loop {
+            let rest = commands.rest();
+            let step = match commands.next() {
+                None => return,
+                Some(Ok(command)) => {
+                    self.counters.increment(Counter::CommandsReceived);
+                    self.command(conn, &command)
+                }
+                Some(Err(_)) => self.end(conn, Disconnect::BAD_REQUEST),
+            };
+            match step {
+                // Questions to this very core are answered before the next command looks.
+                Step::Done => self.pump_local(),
+                Step::Wait => return self.hold(conn, rest, true),
+                Step::Ended => return,
+            }
+        }
+    }
+
+    fn command(&mut self, conn: ConnKey, command: &Command<'_>) -> Step {
+        let Some(session) = self.sessions.get(conn) else { return Step::Ended };
+        let id = command.id;
+        match (&command.request, session.state) {
+            (Request::Connect(request), State::New) => self.connect(conn, id, request),
+            (Request::Connect(_), _) | (_, State::New) => self.end(conn, Disconnect::BAD_REQUEST),
+            // Nobody listens to messages without an answer; that is no reason to cut the client.
+            (Request::Send { .. }, _) => Step::Done,
+            (_, _) if id == 0 => self.pong(conn),
+            (Request::None | Request::Ping, _) => self.end(conn, Disconnect::BAD_REQUEST),
+            (Request::Subscribe(request), _) => self.subscribe(conn, id, request),
+            (Request::Unsubscribe { channel }, _) => self.unsubscribe(conn, id, channel),
+            (Request::Publish(request), _) => self.publish(conn, id, request),
+            (Request::Presence { channel }, _) => self.presence(conn, id, channel),
+            (Request::PresenceStats { channel }, _) => self.presence_stats(conn, id, channel),
+            (Request::History(request), _) => self.history(conn, id, request),
+            (Request::Rpc { .. }, _) => self.refuse(conn, id, ErrorCode::NotAvailable),
+            // Connections without a token have nothing to refresh, and no key is configured to check one.
+            (Request::Refresh { token }, _) if token.is_empty() => self.end(conn, Disconnect::BAD_REQUEST),
+            (Request::Refresh { .. }, _) => self.end(conn, Disconnect::INVALID_TOKEN),
+            (Request::SubRefresh { channel, token }, _) => self.sub_refresh(conn, id, channel, token),
+        }
+    }
+
+    fn sub_refresh(&mut self, conn: ConnKey, id: u32, channel: &str, token: &str) -> Step {
+        if channel.is_empty() {
+            return self.end(conn, Disconnect::BAD_REQUEST);
+        }
+        if !self.is_subscribed(conn, channel) {
+            return self.refuse(conn, id, ErrorCode::PermissionDenied);
+        }
+        if token.is_empty() {
+            return self.refuse(conn, id, ErrorCode::BadRequest);
+        }
+        self.end(conn, Disconnect::INVALID_TOKEN)
+    }
+
+    /// Queues one reply. Nothing happens when the session is gone.
+    pub(super) fn reply(&mut self, conn: ConnKey, id: u32, reply: &Reply<'_>) {
+        let Some(session) = self.sessions.get(conn) else { return };
+        let protocol = session.protocol;
+        self.counters.increment(Counter::RepliesSent);
+        if matches!(reply, Reply::Error(_) | Reply::CustomError { .. }) {
+            self.counters.increment(Counter::ReplyErrors);
+        }
+        self.write.message(conn, |out, frame_start| {
+            client::separate(protocol, out, frame_start);
+            client::encode_reply(protocol, id, reply, out);
+        });
+    }
+
+    /// Queues one push that only this client gets.
+    pub(super) fn push(&mut self, conn: ConnKey, channel: &str, push: &Push<'_>) {
+        let Some(session) = self.sessions.get(conn) else { return };
+        let protocol = session.protocol;
+        self.write.message(conn, |out, frame_start| {
+            client::separate(protocol, out, frame_start);
+            client::encode_push(protocol, channel, push, out);
+        });
+    }
+
+    pub(super) fn refuse(&mut self, conn: ConnKey, id: u32, error: ErrorCode) -> Step {
+        self.reply(conn, id, &Reply::Error(error));
+        Step::Done
+    }
+
+    /// Ends the session with a code the peer is told.
+    pub(super) fn end(&mut self, conn: ConnKey, disconnect: Disconnect) -> Step {
+        if self.forget_session(conn) {
+            self.counters.increment(Counter::Disconnects);
+            match disconnect.code {
+                3008 | 3009 => self.counters.increment(Counter::DisconnectsSlow),
+                3501 => self.counters.increment(Counter::DisconnectsBadRequest),
+                _ => {}
+            }
+            self.effects.push(Effect::Close { conn, disconnect });
+        }
+        Step::Ended
+    }
+
+    /// Removes the session and its subscriptions; false when there was none.
+    pub(super) fn forget_session(&mut self, conn: ConnKey) -> bool {
+        let Some(session) = self.sessions.get_mut(conn) else { return false };
+        for subscription in std::mem::take(&mut session.subscriptions) {
+            self.leave(conn, &subscription);
+        }
+        let Some(session) = self.sessions.remove(conn) else { return false };
+        if let Some(info) = &session.info {
+            self.clients -= 1;
+            self.forget_user(&info.user, conn);
+        }
+        true
+    }
+
+    /// Is the client subscribed, and served?
+    pub(super) fn is_subscribed(&self, conn: ConnKey, channel: &str) -> bool {
+        self.subscription(conn, channel).is_some_and(|place| matches!(place, Place::Live { .. }))
+    }
+
+    /// True while the owner has not answered this client's subscribe to the channel: commands about it wait.
+    pub(super) fn is_subscribing(&self, conn: ConnKey, channel: &str) -> bool {
+        self.subscription(conn, channel).is_some_and(|place| matches!(place, Place::Waiting(_)))
+    }
+
+    fn subscription(&self, conn: ConnKey, channel: &str) -> Option<Place> {
+        let hub = self.hub.find(channel)?;
+        Some(self.sessions.get(conn)?.find(hub)?.place)
+    }
+
+    /// The client's info, for what others see of it. Only connected sessions have one.
+    pub(super) fn info(&self, conn: ConnKey) -> Option<Arc<ClientInfo>> {
+        self.sessions.get(conn)?.info.clone()
+    }
+
+    /// Keeps `message` until earlier commands are through; `front`: it was the one being run.
+    fn hold(&mut self, conn: ConnKey, message: &[u8], front: bool) {
+        let limit = self.settings.client.held_max_size;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let held = session.held.get_or_insert_default();
+        held.bytes += message.len();
+        if front {
+            held.messages.push_front(message.into());
+        } else {
+            held.messages.push_back(message.into());
+        }
+        if held.bytes > limit && !held.paused {
+            held.paused = true;
+            self.effects.push(Effect::Pause(conn));
+        }
+    }
+
+    /// Something this connection may have waited for has happened: run what is held.
+    pub(super) fn run_held(&mut self, conn: ConnKey) {
+        loop {
+            let Some(session) = self.sessions.get_mut(conn) else { return };
+            let Some(held) = &mut session.held else { return };
+            let Some(message) = held.messages.pop_front() else {
+                if held.paused {
+                    self.effects.push(Effect::Resume(conn));
+                }
+                session.held = None;
+                return;
+            };
+            held.bytes -= message.len();
+            let before = held.messages.len();
+            self.run(conn, &message);
+            let waits = |core: &Self| {
+                let held = core.sessions.get(conn).and_then(|session| session.held.as_ref());
+                held.is_some_and(|held| held.messages.len() > before)
+            };
+            if waits(self) {
+                return;
+            }
+        }
+    }
+
+    /// A command of `conn` waits for credit to `owner`.
+    pub(super) fn wait_for_credit(&mut self, conn: ConnKey, owner: CoreId) -> Step {
+        self.credit_waiters[usize::from(owner)].push_back(conn);
+        Step::Wait
+    }
+
+    /// Ends one subscription from the server's side and tells the client.
+    pub(super) fn cut_subscription(&mut self, conn: ConnKey, hub: HubKey, unsubscribe: Unsubscribe) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(subscription) = session.forget(hub) else { return };
+        let Some(name) = self.hub.get(hub).map(|channel| Arc::clone(&channel.name)) else { return };
+        self.leave(conn, &subscription);
+        self.push(conn, &name, &Push::Unsubscribe(unsubscribe));
+    }
+}

@@ -1,0 +1,114 @@
+//! Pings, pongs, and the one deadline a session has in the wheel: stale while it has not connected, then the
+//! earlier of the next ping and the overdue pong.
+
+use super::{State, Step};
+use crate::{
+    broker::core::Core,
+    model::{ConnKey, Disconnect},
+    stdx::slab::Key,
+    wire::client,
+};
+
+/// An empty WebSocket ping frame.
+const WEBSOCKET_PING: [u8; 2] = [0x89, 0];
+
+impl Core {
+    /// Pings start at a random point of the second half of the interval, so that clients that connected
+    /// together are not pinged together.
+    pub(super) fn first_ping_ms(&mut self) -> u64 {
+        let interval = self.ping_interval_ms();
+        if interval == 0 {
+            return u64::MAX;
+        }
+        self.now.ms + interval / 2 + self.rng.below(interval.div_ceil(2).max(1))
+    }
+
+    fn ping_interval_ms(&self) -> u64 {
+        u64::try_from(self.settings.client.ping_interval.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn pong_timeout_ms(&self) -> u64 {
+        u64::try_from(self.settings.client.pong_timeout.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Puts the session's earliest deadline into the wheel, unless an entry that fires no later is there.
+    pub(crate) fn schedule(&mut self, conn: ConnKey) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let due_ms = match session.pong_due_ms {
+            0 => session.due_ms,
+            pong_due_ms => session.due_ms.min(pong_due_ms),
+        };
+        if due_ms < session.wheel_ms {
+            session.wheel_ms = due_ms;
+            self.session_wheel.insert(due_ms, conn.to_bits());
+        }
+    }
+
+    /// The wheel says a deadline of this session may have come.
+    pub(crate) fn on_session_timer(&mut self, bits: u64) {
+        let conn = Key::from_bits(bits);
+        let now_ms = self.now.ms;
+        let grace_until_ms = self.grace_until_ms;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.wheel_ms > now_ms {
+            // An entry that was overtaken by an earlier one.
+            return;
+        }
+        session.wheel_ms = u64::MAX;
+        if session.state != State::Connected {
+            if session.due_ms <= now_ms {
+                self.end(conn, Disconnect::STALE);
+            }
+        } else if session.pong_due_ms != 0 && session.pong_due_ms <= now_ms {
+            if now_ms >= grace_until_ms {
+                self.end(conn, Disconnect::NO_PONG);
+            } else {
+                // The server itself stood still: its clients' answers may lie unread in the sockets.
+                session.pong_due_ms = grace_until_ms;
+            }
+        } else if session.due_ms <= now_ms {
+            self.ping(conn);
+        }
+        self.schedule(conn);
+    }
+
+    fn ping(&mut self, conn: ConnKey) {
+        let next_ms = self.now.ms + self.ping_interval_ms();
+        let pong_timeout_ms = self.pong_timeout_ms();
+        let now_ms = self.now.ms;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.due_ms = next_ms;
+        // A ping behind an unanswered one does not give the peer more time.
+        if pong_timeout_ms > 0 && session.pong_due_ms == 0 {
+            session.pong_due_ms = now_ms + pong_timeout_ms;
+        }
+        let (protocol, websocket) = (session.protocol, session.websocket_pings);
+        if websocket {
+            self.write.raw(conn, &WEBSOCKET_PING);
+        } else {
+            self.write.message(conn, |out, frame_start| {
+                client::separate(protocol, out, frame_start);
+                out.extend_from_slice(client::ping(protocol));
+            });
+        }
+    }
+
+    /// A pong nobody waited for breaks the protocol.
+    pub(super) fn pong(&mut self, conn: ConnKey) -> Step {
+        let Some(session) = self.sessions.get_mut(conn) else { return Step::Ended };
+        if session.pong_due_ms == 0 || session.websocket_pings {
+            return self.end(conn, Disconnect::BAD_REQUEST);
+        }
+        session.pong_due_ms = 0;
+        Step::Done
+    }
+
+    /// The answer to a WebSocket ping; unsolicited ones are allowed there (RFC 6455 §5.5.3).
+    pub fn on_websocket_pong(&mut self, conn: ConnKey) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && session.websocket_pings
+        {
+            session.pong_due_ms = 0;
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `publish`: from a client into a channel.
+
+use super::Step;
+use crate::{
+    broker::{
+        core::Core,
+        mesh::Ask,
+        pending::Pending,
+        permission::{Verb, Who},
+        seam::PublishOptions,
+    },
+    model::{ConnKey, Disconnect, ErrorCode, Protocol, Publication},
+    wire::client::PublishRequest,
+};
+use std::sync::Arc;
+
+impl Core {
+    pub(super) fn publish(&mut self, conn: ConnKey, id: u32, request: &PublishRequest<'_>) -> Step {
+        let channel = &*request.channel;
+        if channel.is_empty() {
+            return self.end(conn, Disconnect::BAD_REQUEST);
+        }
+        if self.is_subscribing(conn, channel) {
+            return Step::Wait;
+        }
+        // Map channels do not exist here.
+        if request.kind != 0 {
+            return self.refuse(conn, id, ErrorCode::NotAvailable);
+        }
+        let Some(data) = request.data.filter(|data| !data.is_empty()) else {
+            return self.refuse(conn, id, ErrorCode::BadRequest);
+        };
+        if let Err(error) = self.allow(conn, channel, Verb::Publish) {
+            return self.refuse(conn, id, error);
+        }
+        let (owner, name) = self.owner_and_name(channel);
+        if !self.out.take_credit(owner) {
+            return self.wait_for_credit(conn, owner);
+        }
+        let publication = Publication {
+            data: data.into(),
+            info: self.info(conn),
+            json: self.sessions.get(conn).is_some_and(|session| session.protocol == Protocol::Json),
+            ..Publication::default()
+        };
+        let ask = Ask::Publish { channel: name, publication, options: PublishOptions::default() };
+        self.ask(owner, ask, Pending::Publish { conn, id });
+        Step::Done
+    }
+
+    /// May this client do `verb` on `channel`? Also checks the name.
+    pub(super) fn allow(&self, conn: ConnKey, channel: &str, verb: Verb) -> Result<(), ErrorCode> {
+        self.channels.check_name(channel)?;
+        let options = self.channels.resolve(channel)?;
+        self.channels.decide(verb, options, self.who(conn, channel)?, channel)
+    }
+
+    /// This client as the permission rules see it.
+    pub(super) fn who(&self, conn: ConnKey, channel: &str) -> Result<Who<'_>, ErrorCode> {
+        let Some(session) = self.sessions.get(conn) else { return Err(ErrorCode::Internal) };
+        let user = session.info.as_ref().map_or("", |info| &*info.user);
+        let subscribed = self.is_subscribed(conn, channel);
+        Ok(Who { user, subscribed, insecure: self.settings.client.insecure })
+    }
+
+    /// Who owns a channel, and its name in a form that can travel.
+    pub(in crate::broker) fn owner_and_name(&self, channel: &str) -> (crate::model::CoreId, Arc<str>) {
+        match self.hub.find(channel).and_then(|hub| self.hub.get(hub)) {
+            Some(known) => (known.owner, Arc::clone(&known.name)),
+            None => (self.owners.of(channel), channel.into()),
+        }
+    }
+}
