@@ -14,6 +14,8 @@ mod flush;
 mod framing;
 mod queue;
 mod segments;
+#[cfg(test)]
+mod tests;
 
 pub use framing::Framing;
 pub use segments::Span;

@@ -297,3 +297,20 @@ impl Queue {
         self.pieces = Vec::new();
     }
 }
+
+#[cfg(test)]
+impl Queue {
+    /// What must hold between any two calls.
+    pub fn check(&self) {
+        let bytes: usize = self.pieces.iter().map(|piece| piece.len()).sum();
+        assert_eq!(bytes, self.pending + self.sent);
+        assert!(self.pieces.iter().all(|piece| !piece.is_empty()));
+        assert!(self.pieces.first().map_or(self.sent == 0, |first| self.sent < first.len()));
+        assert!(self.pieces.windows(2).all(|pair| !pair[0].touches(pair[1])), "touching pieces not merged");
+    }
+
+    /// Spans that are counted in their segments.
+    pub fn holds_count(&self) -> usize {
+        self.pieces.iter().filter(|&&piece| self.holding && !is_private(piece)).count()
+    }
+}

@@ -180,10 +180,34 @@ impl Segments {
             self.vacant.push(id);
         }
     }
+}
+
+#[cfg(test)]
+impl Segments {
+    /// Spans counted in all segments.
+    pub fn holds(&self) -> usize {
+        self.slots.iter().map(|slot| slot.holds as usize).sum()
+    }
+
+    /// What must hold between any two calls.
+    pub fn check(&self) {
+        let held: usize =
+            self.slots.iter().filter(|slot| slot.holds > 0).map(|slot| slot.bytes.capacity()).sum();
+        assert_eq!(held, self.held_bytes);
+        for (id, slot) in self.slots.iter().enumerate() {
+            let id = id as u32;
+            let idle = self.spare.contains(&id) || self.vacant.contains(&id);
+            let used = slot.holds > 0 || slot.fresh || self.filling == Some(id);
+            assert_eq!(idle, !used, "segment {id} is lost or free while used");
+        }
+    }
 
     /// Segments with bytes in them.
-    #[cfg(test)]
     pub fn in_use(&self) -> usize {
         self.slots.iter().filter(|slot| !slot.bytes.is_empty() || slot.holds > 0).count()
+    }
+
+    pub fn capacities(&self) -> impl Iterator<Item = usize> {
+        self.slots.iter().map(|slot| slot.bytes.capacity())
     }
 }
