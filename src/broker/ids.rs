@@ -5,7 +5,6 @@
 //! without a table with an entry per connection. A forged id finds a slot whose session has another id.
 
 use crate::model::{ClientId, ConnKey, CoreId};
-use std::hash::BuildHasher;
 
 const INDEX_BITS: u32 = 32;
 const CORE_BITS: u32 = 7;
