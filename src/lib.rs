@@ -7,5 +7,7 @@ pub mod metrics;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod runtime;
+#[cfg(test)]
+mod sim;
 pub mod stdx;
 pub mod wire;

@@ -355,8 +355,8 @@ impl Core {
             if self.now.ms.saturating_sub(since_ms) < timeout_ms {
                 self.blocked.push(conn);
             } else {
-                self.write.drop_queue(conn);
                 self.end(conn, Disconnect::WRITE_ERROR);
+                self.write.drop_queue(conn);
             }
         }
         self.blocked_check_ms =
@@ -372,12 +372,13 @@ impl Core {
                 return;
             }
             for conn in slow.drain(..) {
-                self.write.drop_queue(conn);
                 if self.sessions.get(conn).is_some() {
                     self.end(conn, Disconnect::SLOW);
                 } else {
                     self.effects.push(Effect::Close { conn, disconnect: Disconnect::SLOW });
                 }
+                // Last: an emptied queue accepts bytes again, and leaving channels writes.
+                self.write.drop_queue(conn);
             }
         }
     }

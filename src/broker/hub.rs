@@ -156,6 +156,11 @@ impl Hub {
         self.channels.len()
     }
 
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = (HubKey, &HubChannel)> {
+        self.channels.iter()
+    }
+
     /// Subscriptions in groups, over all channels.
     #[must_use]
     pub fn subscriptions(&self) -> usize {

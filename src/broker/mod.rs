@@ -6,6 +6,8 @@ pub mod core;
 pub mod group;
 mod hub;
 mod ids;
+#[cfg(test)]
+mod invariants;
 pub mod mesh;
 mod outbound;
 pub mod outbox;

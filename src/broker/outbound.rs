@@ -90,6 +90,14 @@ impl Outbound {
         self.send(to, Mesh::SurveyAnswer { id, answer: Box::new(answer) });
     }
 
+    #[cfg(test)]
+    pub fn invariants(&self) {
+        assert!(self.local.is_empty(), "a core leaves its own questions unanswered");
+        for peer in &self.peers {
+            assert!(peer.forwarded_bytes <= self.queue_max_size);
+        }
+    }
+
     /// True when the forward fits; otherwise it is dropped and, for publications, declared once per batch.
     fn admit(&mut self, to: CoreId, channel: OwnedKey, forward: &Forward) -> bool {
         let bytes = match forward {

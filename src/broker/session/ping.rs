@@ -49,6 +49,7 @@ impl Core {
         let conn = Key::from_bits(bits);
         let now_ms = self.now.ms;
         let grace_until_ms = self.grace_until_ms;
+        let pong_timeout_ms = self.pong_timeout_ms();
         let Some(session) = self.sessions.get_mut(conn) else { return };
         if session.wheel_ms > now_ms {
             // An entry that was overtaken by an earlier one.
@@ -60,11 +61,14 @@ impl Core {
                 self.end(conn, Disconnect::STALE);
             }
         } else if session.pong_due_ms != 0 && session.pong_due_ms <= now_ms {
-            if now_ms >= grace_until_ms {
-                self.end(conn, Disconnect::NO_PONG);
-            } else {
+            if session.held.is_some() {
+                // Its answer may stand behind the commands this core makes wait.
+                session.pong_due_ms = now_ms + pong_timeout_ms;
+            } else if now_ms < grace_until_ms {
                 // The server itself stood still: its clients' answers may lie unread in the sockets.
                 session.pong_due_ms = grace_until_ms;
+            } else {
+                self.end(conn, Disconnect::NO_PONG);
             }
         } else if session.due_ms <= now_ms {
             self.ping(conn);

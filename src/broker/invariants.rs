@@ -1,0 +1,54 @@
+//! What must agree inside a core, checked by the simulation and tests.
+
+use super::{core::Core, session::Place};
+
+/// What a core still holds; all zero once everybody is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Residue {
+    pub sessions: usize,
+    pub hub_channels: usize,
+    pub pending: usize,
+    pub subscribed_channels: usize,
+}
+
+impl Core {
+    #[must_use]
+    pub fn residue(&self) -> Residue {
+        Residue {
+            sessions: self.sessions.len(),
+            hub_channels: self.hub.len(),
+            pending: self.pending.len(),
+            subscribed_channels: self.shard.channel_count(),
+        }
+    }
+
+    /// # Panics
+    /// When two things that must agree do not.
+    pub fn invariants(&self) {
+        self.shard.invariants();
+        self.out.invariants();
+        let mut live = std::collections::BTreeMap::new();
+        for (conn, session) in self.sessions.iter() {
+            for subscription in &session.subscriptions {
+                let channel = self.hub.get(subscription.hub).expect("a subscription has its channel");
+                match subscription.place {
+                    Place::Live { group, member } => {
+                        assert!(
+                            channel.groups.contains(&group),
+                            "{}: a group of another channel",
+                            channel.name
+                        );
+                        assert_eq!(self.groups.members(group)[member as usize], conn, "{}", channel.name);
+                        *live.entry(subscription.hub).or_insert(0) += 1;
+                    }
+                    Place::Waiting(_) => assert!(channel.waiting > 0, "{}: nobody waits", channel.name),
+                }
+            }
+        }
+        for (key, channel) in self.hub.iter() {
+            assert_eq!(channel.live, live.get(&key).copied().unwrap_or(0), "{}: live", channel.name);
+            let members: usize = channel.groups.iter().map(|&group| self.groups.len(group)).sum();
+            assert_eq!(members, channel.live as usize, "{}: members", channel.name);
+        }
+    }
+}

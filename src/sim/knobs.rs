@@ -1,0 +1,111 @@
+//! What a seed decides about its run: sizes, and how likely each fault is. Some faults are off in some runs.
+
+use crate::{
+    config::{ChannelOptions, Namespace, Settings},
+    stdx::rng::Rng,
+};
+use std::time::Duration;
+
+#[derive(Debug)]
+pub struct Knobs {
+    pub cores: usize,
+    pub clients: usize,
+    /// Bytes a socket takes before the client reads.
+    pub socket_bytes: usize,
+    /// Batches a queue between two cores holds.
+    pub mesh_batches: usize,
+    // Per thousand steps, or per thousand opportunities.
+    pub kill: u64,
+    pub stall: u64,
+    pub garbage: u64,
+    pub silent: u64,
+    pub pause_core: u64,
+    pub jump: u64,
+    pub short: u64,
+    pub api: u64,
+    pub burst: u64,
+}
+
+/// Channels of the simulation, by what they do: recoverable, positioned, plain, with presence.
+pub const CHANNELS: [&str; 8] =
+    ["rec:a", "rec:b", "rec:c", "small:a", "pos:a", "plain:a", "plain:b", "joins:a"];
+
+pub fn is_positioned(channel: &str) -> bool {
+    !channel.starts_with("plain") && !channel.starts_with("joins")
+}
+
+pub fn has_presence(channel: &str) -> bool {
+    channel.starts_with("rec") || channel.starts_with("joins")
+}
+
+impl Knobs {
+    pub fn draw(rng: &mut Rng) -> Self {
+        let mut maybe = |most: u64| if rng.below(3) == 0 { 0 } else { 1 + rng.below(most) };
+        let (kill, stall, garbage, silent) = (maybe(20), maybe(20), maybe(4), maybe(20));
+        let (pause_core, jump, short, api, burst) = (maybe(30), maybe(6), maybe(300), maybe(60), maybe(40));
+        Self {
+            cores: 1 + rng.below(4) as usize,
+            clients: 2 + rng.below(10) as usize,
+            socket_bytes: 64 << rng.below(8),
+            mesh_batches: 1 + rng.below(6) as usize,
+            kill,
+            stall,
+            garbage,
+            silent,
+            pause_core,
+            jump,
+            short,
+            api,
+            burst,
+        }
+    }
+
+    pub fn settings(rng: &mut Rng) -> Settings {
+        let mut settings = Settings::default();
+        settings.client.allow_anonymous_connect_without_token = true;
+        settings.client.queue_max_size = 1024 << rng.below(7);
+        settings.client.held_max_size = 64 << rng.below(6);
+        settings.client.channel_limit = 5 + rng.below(5) as usize;
+        settings.client.channel_position_check_delay = Duration::from_secs(5 + rng.below(30));
+        settings.client.recovery_max_publication_limit = 5 + rng.below(60) as usize;
+        settings.websocket.frame_size_target = 128 << rng.below(8);
+        settings.runtime.held_segments_max_size = 1 << (8 + rng.below(14));
+        settings.mesh.credit = 1 + rng.below(12) as usize;
+        settings.mesh.queue_max_size = 200 << rng.below(10);
+        let open = ChannelOptions {
+            allow_subscribe_for_client: true,
+            allow_subscribe_for_anonymous: true,
+            allow_publish_for_subscriber: true,
+            allow_publish_for_anonymous: true,
+            allow_presence_for_client: true,
+            allow_presence_for_anonymous: true,
+            allow_history_for_client: true,
+            allow_history_for_anonymous: true,
+            ..ChannelOptions::default()
+        };
+        let history = |size: u64| ChannelOptions {
+            history_size: size as usize,
+            history_ttl: Duration::from_secs(300),
+            force_recovery: true,
+            ..open.clone()
+        };
+        let recoverable = ChannelOptions {
+            presence: true,
+            join_leave: true,
+            force_push_join_leave: true,
+            ..history(20 + rng.below(60))
+        };
+        let joins =
+            ChannelOptions { presence: true, join_leave: true, force_push_join_leave: true, ..open.clone() };
+        settings.channel.namespaces = [
+            ("rec", recoverable),
+            ("small", history(1 + rng.below(4))),
+            ("pos", ChannelOptions { force_positioning: true, ..open.clone() }),
+            ("plain", open),
+            ("joins", joins),
+        ]
+        .map(|(name, options)| Namespace { name: name.into(), options })
+        .into();
+        settings
+    }
+}
