@@ -19,8 +19,8 @@ impl Shard {
         now: Now,
     ) -> Result<Subscribed, ErrorCode> {
         let SubscribeAsk { channel: name, info, recover, reject_unrecovered, positioned } = ask;
-        let rules = self.rules_of(&name)?;
-        let key = self.find_or_create(&name, rules);
+        let (key, rules) = self.look_up(&name)?;
+        let key = key.unwrap_or_else(|| self.create(&name, rules));
         let position = if positioned || recover.is_some() {
             self.use_stream(key, now.ms).map(|stream| stream.history.position())
         } else {

@@ -227,6 +227,8 @@ fn both_sides_of_the_times_of_a_stream() {
 #[test]
 fn a_stream_is_kept_while_somebody_is_subscribed() {
     let mut bench = Bench::new();
+    // The stream is older than its subscriber, so that its timers are set.
+    bench.publish("all:c");
     let subscribed = bench.subscribe(1, "all:c", 1, None);
     let position = bench.publish("all:c");
     bench.now += 10 * META_TTL_MS;
