@@ -12,6 +12,9 @@ impl Shard {
     /// Adds a subscriber of core `from`. The answer has a position when the client wants one or recovers,
     /// whether or not the channel keeps history: without history the offset stays 0 and the epoch lasts as
     /// long as there are subscribers.
+    ///
+    /// Nobody is added when `reject_unrecovered` asks for that: then the error is
+    /// [`ErrorCode::UnrecoverablePosition`].
     pub(super) fn subscribe(
         &mut self,
         from: CoreId,

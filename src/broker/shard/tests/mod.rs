@@ -293,6 +293,28 @@ fn recovery_table() {
 }
 
 #[test]
+fn a_rejected_recovery_leaves_nobody() {
+    let mut bench = Bench::new();
+    bench.publish("all:c");
+    let mut reject = |channel: &str, offset| {
+        let ask = SubscribeAsk {
+            channel: channel.into(),
+            info: info(1, "u"),
+            recover: Some(Recover { offset, epoch: "".into() }),
+            reject_unrecovered: true,
+            positioned: true,
+        };
+        let answer = bench.ask(1, Ask::Subscribe(ask));
+        assert!(bench.after.len() == bench.shard.channel_count(), "a join only for who came");
+        (matches!(answer, Answer::Error(ErrorCode::UnrecoverablePosition)), bench.shard.stored_count())
+    };
+    assert_eq!(reject("all:c", 2), (true, 1));
+    assert_eq!(reject("plain", 0), (true, 1), "nothing stays of a channel without history");
+    assert_eq!(reject("all:c", 0), (false, 1));
+    assert_eq!(bench.shard.channel_count(), 1);
+}
+
+#[test]
 fn positions() {
     let mut bench = Bench::new();
     let ask = |positioned| SubscribeAsk {
