@@ -191,7 +191,7 @@ impl Namespaces {
         let public = channel.strip_prefix(self.channel.private_prefix.as_str()).unwrap_or(channel);
         match self.channel.namespace_boundary.as_str() {
             "" => "",
-            boundary => public.split_once(boundary).map_or("", |(namespace, _)| namespace),
+            boundary => find(public, boundary).map_or("", |at| &public[..at]),
         }
     }
 
@@ -212,6 +212,15 @@ impl Namespaces {
             "" => users == user,
             separator => users.split(separator).any(|listed| listed == user),
         }
+    }
+}
+
+/// Index of the first `separator`. Nearly always one byte, for which the general search is far too slow to
+/// stand in the way of every command.
+fn find(text: &str, separator: &str) -> Option<usize> {
+    match separator.as_bytes() {
+        [byte] => memchr::memchr(*byte, text.as_bytes()),
+        _ => text.find(separator),
     }
 }
 

@@ -19,7 +19,11 @@ const NIL: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct Wheel {
     now_ms: u64,
-    levels: [Level; LEVELS],
+    /// By level; bit n: slot n is not empty. Apart from the lists, so that looking for the next deadline
+    /// touches two cache lines.
+    occupied: [u64; LEVELS],
+    /// First entry of each slot, by level.
+    heads: Box<[[u32; SLOTS]; LEVELS]>,
     /// Timers whose deadline had passed when they were inserted.
     due: u32,
     entries: Vec<Entry>,
@@ -35,19 +39,13 @@ struct Entry {
     token: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Level {
-    /// Bit n: slot n is not empty.
-    occupied: u64,
-    heads: [u32; SLOTS],
-}
-
 impl Wheel {
     #[must_use]
     pub fn new(now_ms: u64) -> Self {
         Self {
             now_ms,
-            levels: [Level { occupied: 0, heads: [NIL; SLOTS] }; LEVELS],
+            occupied: [0; LEVELS],
+            heads: Box::new([[NIL; SLOTS]; LEVELS]),
             due: NIL,
             entries: Vec::new(),
             next: Vec::new(),
@@ -97,8 +95,8 @@ impl Wheel {
                 break;
             }
             self.now_ms = start_ms;
-            self.levels[level].occupied &= !(1 << slot);
-            let list = std::mem::replace(&mut self.levels[level].heads[slot], NIL);
+            self.occupied[level] &= !(1 << slot);
+            let list = std::mem::replace(&mut self.heads[level][slot], NIL);
             self.drain(list, now_ms, fired);
         }
         self.now_ms = now_ms;
@@ -118,8 +116,8 @@ impl Wheel {
     /// The earliest slot that holds something, and the time at which it begins. Everything in a level is
     /// earlier than everything in the levels above, because it shares more leading digits with `now_ms`.
     fn first_slot(&self) -> Option<(usize, usize, u64)> {
-        let level = self.levels.iter().position(|level| level.occupied != 0)?;
-        let slot = self.levels[level].occupied.trailing_zeros();
+        let level = self.occupied.iter().position(|&slots| slots != 0)?;
+        let slot = self.occupied[level].trailing_zeros();
         let shift = level as u32 * DIGIT_BITS;
         let above = self.now_ms.checked_shr(shift + DIGIT_BITS).unwrap_or(0);
         let above = above.checked_shl(shift + DIGIT_BITS).unwrap_or(0);
@@ -134,8 +132,8 @@ impl Wheel {
             let highest_bit = (deadline_ms ^ self.now_ms).ilog2();
             let level = (highest_bit / DIGIT_BITS) as usize;
             let slot = (deadline_ms >> (level as u32 * DIGIT_BITS)) as usize % SLOTS;
-            self.levels[level].occupied |= 1 << slot;
-            &mut self.levels[level].heads[slot]
+            self.occupied[level] |= 1 << slot;
+            &mut self.heads[level][slot]
         };
         self.next[index as usize] = std::mem::replace(head, index);
     }

@@ -91,6 +91,10 @@ impl Channel {
             }
             None => assert!(!self.rules.keeps_members() || self.interest.subscribers() == 0),
         }
+        assert!(
+            self.members.is_none() || self.interest.subscribers() > 0,
+            "members that are kept for nobody"
+        );
         if let Some(stream) = &self.stream {
             stream.history.invariants(self.rules.history_size);
             assert!(stream.history.is_empty() || stream.history_armed, "history that never expires");

@@ -17,18 +17,12 @@ const GRANULARITY_MS: u64 = 1024;
 
 #[derive(Debug)]
 pub struct Idempotency {
-    results: HashMap<Arc<[u8]>, Entry, ahash::RandomState>,
-    /// In order of expiry, which is the order of arrival.
-    queue: VecDeque<Arc<[u8]>>,
+    /// `None` when the publication had no position.
+    results: HashMap<Arc<[u8]>, Option<Position>, ahash::RandomState>,
+    /// When each expires, in the order of that, which is the order of arrival.
+    queue: VecDeque<(u64, Arc<[u8]>)>,
     bytes: usize,
     scratch: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// `None` when the publication had no position.
-    position: Option<Position>,
-    expires_ms: u64,
 }
 
 impl Idempotency {
@@ -39,9 +33,9 @@ impl Idempotency {
 
     /// What the publication with this key was answered; `None` when there was none, or too long ago.
     pub fn find(&mut self, channel: &str, key: &str, now_ms: u64) -> Option<Option<Position>> {
+        self.expire(now_ms);
         join(&mut self.scratch, channel, key);
-        let entry = self.results.get(self.scratch.as_slice())?;
-        (now_ms < entry.expires_ms).then(|| entry.position.clone())
+        self.results.get(self.scratch.as_slice()).cloned()
     }
 
     /// Remembers the answer to a publication for which [`Idempotency::find`] found nothing.
@@ -50,10 +44,9 @@ impl Idempotency {
         join(&mut self.scratch, channel, key);
         let name: Arc<[u8]> = self.scratch.as_slice().into();
         self.bytes += name.len();
-        let entry = Entry { position, expires_ms: now_ms.saturating_add(TTL_MS) };
-        let previous = self.results.insert(name.clone(), entry);
+        let previous = self.results.insert(name.clone(), position);
         debug_assert!(previous.is_none(), "find came before insert");
-        self.queue.push_back(name);
+        self.queue.push_back((now_ms.saturating_add(TTL_MS), name));
         while self.queue.len() > COUNT_MAX || self.bytes > BYTES_MAX {
             self.forget_oldest();
         }
@@ -73,11 +66,11 @@ impl Idempotency {
     }
 
     fn oldest_expiry(&self) -> Option<u64> {
-        self.queue.front().and_then(|name| self.results.get(name)).map(|entry| entry.expires_ms)
+        self.queue.front().map(|(expires_ms, _)| *expires_ms)
     }
 
     fn forget_oldest(&mut self) {
-        if let Some(name) = self.queue.pop_front() {
+        if let Some((_, name)) = self.queue.pop_front() {
             self.bytes -= name.len();
             self.results.remove(&name);
         }
@@ -105,11 +98,11 @@ mod tests {
         let mut store = empty();
         let position = Position { offset: 3, epoch: "e".into() };
         store.insert("ab", "c", Some(position.clone()), 1000);
+        let deadline = store.next_deadline().unwrap();
+        assert!((1000 + TTL_MS..1000 + TTL_MS + 2 * GRANULARITY_MS).contains(&deadline));
         assert_eq!(store.find("ab", "c", 1000 + TTL_MS - 1), Some(Some(position)));
         assert_eq!(store.find("ab", "c", 1000 + TTL_MS), None);
         assert_eq!(store.find("a", "bc", 1000), None);
-        let deadline = store.next_deadline().unwrap();
-        assert!((1000 + TTL_MS..1000 + TTL_MS + 2 * GRANULARITY_MS).contains(&deadline));
         store.insert("ab", "c", None, 1000 + TTL_MS);
         assert_eq!(store.find("ab", "c", 1000 + TTL_MS), Some(None));
         store.expire(u64::MAX);

@@ -218,7 +218,7 @@ impl Shard {
             }
         }
         assert_eq!(self.subscribed, subscribed);
-        assert!(self.wheel.len() >= timers, "{} timers wait, {timers} expected", self.wheel.len());
+        assert_eq!(self.wheel.len(), timers, "one timer for each deadline");
     }
 
     /// Time may have passed what the core's driver has not yet told.
@@ -228,19 +228,18 @@ impl Shard {
         }
     }
 
-    fn rules_of(&self, channel: &str) -> Result<Rules, ErrorCode> {
-        self.namespaces.index(channel).map(|index| self.rules[index])
-    }
-
-    fn find(&self, channel: &str) -> Option<&Channel> {
-        self.by_name.get(channel).and_then(|&key| self.channels.get(key))
+    /// The key of a channel, if it is stored, and the rules of its namespace in any case.
+    fn look_up(&self, name: &str) -> Result<(Option<OwnedKey>, Rules), ErrorCode> {
+        if let Some(&key) = self.by_name.get(name)
+            && let Some(channel) = self.channels.get(key)
+        {
+            return Ok((Some(key), channel.rules));
+        }
+        self.namespaces.index(name).map(|index| (None, self.rules[index]))
     }
 
     /// The caller gives a new channel a subscriber or a stream, or it would stay for ever.
-    fn find_or_create(&mut self, name: &Arc<str>, rules: Rules) -> OwnedKey {
-        if let Some(&key) = self.by_name.get(name) {
-            return key;
-        }
+    fn create(&mut self, name: &Arc<str>, rules: Rules) -> OwnedKey {
         let key = self.channels.insert(Channel::new(name.clone(), rules));
         self.by_name.insert(name.clone(), key);
         key

@@ -25,7 +25,7 @@ impl Shard {
         now: Now,
         out: &mut dyn Outgoing,
     ) -> Result<Option<Position>, ErrorCode> {
-        let rules = self.rules_of(name)?;
+        let (key, rules) = self.look_up(name)?;
         let idempotency_key = &*options.idempotency_key;
         if !idempotency_key.is_empty()
             && let Some(position) = self.idempotency.find(name, idempotency_key, now.ms)
@@ -35,10 +35,10 @@ impl Shard {
         publication.offset = 0;
         publication.time_ms = now.unix_ms;
         let position = if rules.keeps_history() && !options.skip_history {
-            let key = self.find_or_create(name, rules);
+            let key = key.unwrap_or_else(|| self.create(name, rules));
             self.publish_to_stream(key, publication, &options, now, out)
         } else {
-            self.publish_to_subscribers(name, publication, out);
+            self.publish_to_subscribers(key, publication, out);
             None
         };
         if !idempotency_key.is_empty() {
@@ -47,9 +47,14 @@ impl Shard {
         Ok(position)
     }
 
-    fn publish_to_subscribers(&mut self, name: &str, publication: Publication, out: &mut dyn Outgoing) {
+    fn publish_to_subscribers(
+        &mut self,
+        key: Option<OwnedKey>,
+        publication: Publication,
+        out: &mut dyn Outgoing,
+    ) {
         self.counters.increment(Counter::Publications);
-        if let Some(&key) = self.by_name.get(name)
+        if let Some(key) = key
             && let Some(channel) = self.channels.get(key)
             && channel.interest.subscribers() > 0
         {

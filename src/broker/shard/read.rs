@@ -1,6 +1,9 @@
 //! Questions about a channel: presence, history, position.
 
-use super::{Shard, channel::Rules};
+use super::{
+    Shard,
+    channel::{Members, Rules},
+};
 use crate::{
     broker::mesh::{Answer, HistoryFilter, OwnedKey},
     model::{ErrorCode, Now, Position},
@@ -9,14 +12,12 @@ use std::sync::Arc;
 
 impl Shard {
     pub(super) fn presence(&self, name: &str) -> Result<Answer, ErrorCode> {
-        self.rules_with(name, |rules| rules.presence)?;
-        let members = self.find(name).and_then(|channel| channel.members.as_deref());
+        let members = self.members(name)?;
         Ok(Answer::Presence(members.map(|members| members.list()).unwrap_or_default()))
     }
 
     pub(super) fn presence_stats(&self, name: &str) -> Result<Answer, ErrorCode> {
-        self.rules_with(name, |rules| rules.presence)?;
-        let members = self.find(name).and_then(|channel| channel.members.as_deref());
+        let members = self.members(name)?;
         let (clients, users) = members.map_or((0, 0), |members| (members.clients(), members.users()));
         Ok(Answer::PresenceStats { clients, users })
     }
@@ -29,8 +30,8 @@ impl Shard {
         filter: &HistoryFilter,
         now: Now,
     ) -> Result<Answer, ErrorCode> {
-        let rules = self.rules_with(name, Rules::keeps_history)?;
-        let key = self.find_or_create(name, rules);
+        let (key, rules) = self.look_up_with(name, Rules::keeps_history)?;
+        let key = key.unwrap_or_else(|| self.create(name, rules));
         let stream = self.use_stream(key, now.ms).ok_or(ErrorCode::Internal)?;
         let publications = stream.history.read(filter)?;
         Ok(Answer::History { publications, position: stream.history.position() })
@@ -38,8 +39,7 @@ impl Shard {
 
     /// Forgets the publications; the position stays.
     pub(super) fn history_remove(&mut self, name: &str) -> Result<Answer, ErrorCode> {
-        self.rules_with(name, Rules::keeps_history)?;
-        let key = self.by_name.get(name).copied();
+        let (key, _) = self.look_up_with(name, Rules::keeps_history)?;
         let channel = key.and_then(|key| self.channels.get_mut(key));
         if let Some(stream) = channel.and_then(|channel| channel.stream.as_deref_mut()) {
             stream.history.clear();
@@ -53,8 +53,19 @@ impl Shard {
         Some(stream.history.position())
     }
 
-    fn rules_with(&self, name: &str, has: impl Fn(&Rules) -> bool) -> Result<Rules, ErrorCode> {
-        let rules = self.rules_of(name)?;
-        if has(&rules) { Ok(rules) } else { Err(ErrorCode::NotAvailable) }
+    /// `None` when nobody is there.
+    fn members(&self, name: &str) -> Result<Option<&Members>, ErrorCode> {
+        let (key, _) = self.look_up_with(name, |rules| rules.presence)?;
+        let channel = key.and_then(|key| self.channels.get(key));
+        Ok(channel.and_then(|channel| channel.members.as_deref()))
+    }
+
+    fn look_up_with(
+        &self,
+        name: &str,
+        has: impl Fn(&Rules) -> bool,
+    ) -> Result<(Option<OwnedKey>, Rules), ErrorCode> {
+        let (key, rules) = self.look_up(name)?;
+        if has(&rules) { Ok((key, rules)) } else { Err(ErrorCode::NotAvailable) }
     }
 }

@@ -12,6 +12,9 @@ impl Shard {
     /// Adds a subscriber of core `from`. The answer has a position when the client wants one or recovers,
     /// whether or not the channel keeps history: without history the offset stays 0 and the epoch lasts as
     /// long as there are subscribers.
+    ///
+    /// Nobody is added when `reject_unrecovered` asks for that: then the error is
+    /// [`ErrorCode::UnrecoverablePosition`].
     pub(super) fn subscribe(
         &mut self,
         from: CoreId,
@@ -19,8 +22,8 @@ impl Shard {
         now: Now,
     ) -> Result<Subscribed, ErrorCode> {
         let SubscribeAsk { channel: name, info, recover, reject_unrecovered, positioned } = ask;
-        let rules = self.rules_of(&name)?;
-        let key = self.find_or_create(&name, rules);
+        let (key, rules) = self.look_up(&name)?;
+        let key = key.unwrap_or_else(|| self.create(&name, rules));
         let position = if positioned || recover.is_some() {
             self.use_stream(key, now.ms).map(|stream| stream.history.position())
         } else {

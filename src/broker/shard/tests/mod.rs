@@ -227,6 +227,8 @@ fn both_sides_of_the_times_of_a_stream() {
 #[test]
 fn a_stream_is_kept_while_somebody_is_subscribed() {
     let mut bench = Bench::new();
+    // The stream is older than its subscriber, so that its timers are set.
+    bench.publish("all:c");
     let subscribed = bench.subscribe(1, "all:c", 1, None);
     let position = bench.publish("all:c");
     bench.now += 10 * META_TTL_MS;
@@ -288,6 +290,28 @@ fn recovery_table() {
     check("a fresh stream", "all:c", 0, (0, "same"), Some(&[]));
     // Nobody can know what was missed where nothing is kept.
     check("without history", "presence:c", 2, (0, ""), None);
+}
+
+#[test]
+fn a_rejected_recovery_leaves_nobody() {
+    let mut bench = Bench::new();
+    bench.publish("all:c");
+    let mut reject = |channel: &str, offset| {
+        let ask = SubscribeAsk {
+            channel: channel.into(),
+            info: info(1, "u"),
+            recover: Some(Recover { offset, epoch: "".into() }),
+            reject_unrecovered: true,
+            positioned: true,
+        };
+        let answer = bench.ask(1, Ask::Subscribe(ask));
+        assert!(bench.after.len() == bench.shard.channel_count(), "a join only for who came");
+        (matches!(answer, Answer::Error(ErrorCode::UnrecoverablePosition)), bench.shard.stored_count())
+    };
+    assert_eq!(reject("all:c", 2), (true, 1));
+    assert_eq!(reject("plain", 0), (true, 1), "nothing stays of a channel without history");
+    assert_eq!(reject("all:c", 0), (false, 1));
+    assert_eq!(bench.shard.channel_count(), 1);
 }
 
 #[test]

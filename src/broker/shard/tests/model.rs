@@ -155,8 +155,9 @@ impl Pair {
         let recover = if u.ratio(1, 2)? { Some(self.any_place(name, u)?) } else { None };
         let same_epoch = recover.as_ref().is_some_and(|from| self.same_epoch(name, from));
 
+        let reject_unrecovered = u.ratio(1, 3)?;
+
         let channel = self.channel(name);
-        channel.subscribers.insert(client, (core, info.clone()));
         let mut missed = None;
         if positioned || recover.is_some() {
             let stream = channel.touch(name, now);
@@ -166,10 +167,22 @@ impl Pair {
             missed = missed.filter(|missed| missed.clone().count() <= RECOVERY_MAX);
             missed = missed.filter(|_| same_epoch && keeps_history(name));
         }
-        let cores = channel.cores();
         let want_position = positioned || recover.is_some();
-        let ask = SubscribeAsk { channel: name.into(), info, recover, reject_unrecovered: false, positioned };
-        let Answer::Subscribed(got) = self.bench.ask(core, Ask::Subscribe(ask)) else { panic!("{name}") };
+        let rejected = reject_unrecovered && recover.is_some() && missed.is_none();
+        if !rejected {
+            channel.subscribers.insert(client, (core, info.clone()));
+        }
+        channel.expire(name, now);
+        let cores = channel.cores();
+        let ask = SubscribeAsk { channel: name.into(), info, recover, reject_unrecovered, positioned };
+        let got = match self.bench.ask(core, Ask::Subscribe(ask)) {
+            Answer::Error(ErrorCode::UnrecoverablePosition) if rejected => {
+                assert!(self.bench.before.is_empty() && self.bench.after.is_empty());
+                return Ok(());
+            }
+            Answer::Subscribed(got) if !rejected => got,
+            other => panic!("{name}: {other:?}"),
+        };
 
         let key = *self.channel(name).key.get_or_insert(got.channel);
         assert_eq!(got.channel, key);
