@@ -93,6 +93,7 @@ pub struct Core {
     pub(super) anonymous: Arc<str>,
     /// Connections whose next command waits for credit, by the core that has none to give.
     pub(super) credit_waiters: Vec<VecDeque<ConnKey>>,
+    pub(super) credit_waiters_count: usize,
     /// Connections whose held commands may run again.
     pub(super) resume: VecDeque<ConnKey>,
     /// Connections whose last write was short.
@@ -135,6 +136,7 @@ impl Core {
             users,
             anonymous: "".into(),
             credit_waiters: (0..seat.cores).map(|_| VecDeque::new()).collect(),
+            credit_waiters_count: 0,
             resume: VecDeque::new(),
             blocked: Vec::new(),
             blocked_check_ms: u64::MAX,
@@ -214,9 +216,24 @@ impl Core {
     pub(super) fn pump(&mut self) {
         loop {
             self.pump_local();
-            let Some(conn) = self.resume.pop_front() else { return };
+            let Some(conn) = self.resume.pop_front().or_else(|| self.next_credit_waiter()) else { return };
             self.run_held(conn);
         }
+    }
+
+    /// A connection that waits for credit there is. It may be gone, or wait for something else by now: then
+    /// the credit is left for the next one.
+    fn next_credit_waiter(&mut self) -> Option<ConnKey> {
+        if self.credit_waiters_count == 0 {
+            return None;
+        }
+        let out = &self.out;
+        let found = |(peer, waiters): (usize, &mut VecDeque<ConnKey>)| {
+            if out.has_credit(peer as CoreId) { waiters.pop_front() } else { None }
+        };
+        let conn = self.credit_waiters.iter_mut().enumerate().find_map(found)?;
+        self.credit_waiters_count -= 1;
+        Some(conn)
     }
 
     pub(super) fn pump_local(&mut self) {
@@ -433,9 +450,6 @@ impl Core {
             Mesh::Forward { channel, forward } => self.on_forward(from, channel, forward),
             Mesh::Answer { id, answer } => {
                 self.out.return_credit(from);
-                if let Some(conn) = self.credit_waiters[usize::from(from)].pop_front() {
-                    self.resume.push_back(conn);
-                }
                 if let Some(pending) = self.pending.remove(id) {
                     self.on_answer(id, pending, *answer);
                 }

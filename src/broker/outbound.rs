@@ -63,6 +63,11 @@ impl Outbound {
         true
     }
 
+    #[must_use]
+    pub fn has_credit(&self, to: CoreId) -> bool {
+        to == self.id || self.peers[usize::from(to)].credit > 0
+    }
+
     /// An ask to `to` was answered.
     pub fn return_credit(&mut self, to: CoreId) {
         if to != self.id {

@@ -212,7 +212,23 @@ impl Client {
         assert!(allowed, "client {}: closed with {code}: {self:?}", self.index);
     }
 
-    fn on_message(&mut self, message: ServerMessage<'_>, truth: &mut Truth, coverage: &mut Coverage) {}
+    fn on_message(&mut self, message: ServerMessage<'_>, truth: &mut Truth, coverage: &mut Coverage) {
+        match message {
+            ServerMessage::Ping => {
+                if !self.silent {
+                    client::separate(self.protocol, &mut self.outgoing, 0);
+                    self.outgoing.extend_from_slice(client::ping(self.protocol));
+                }
+            }
+            ServerMessage::Reply { id, reply } => {
+                let expect = self.outstanding.remove(&id);
+                let expect = expect
+                    .unwrap_or_else(|| panic!("client {}: reply {id} to nothing: {reply:?}", self.index));
+                self.on_reply(expect, reply, truth, coverage);
+            }
+            ServerMessage::Push { channel, push } => self.on_push(&channel, push, truth, coverage),
+        }
+    }
 
     fn on_reply(
         &mut self,

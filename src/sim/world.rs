@@ -40,6 +40,8 @@ struct Host {
     sockets: Slab<Socket>,
     /// Connections the client side has left, not noticed yet.
     ended: Vec<ConnKey>,
+    /// Accepted, not handed to the core yet.
+    opening: Vec<(ConnKey, Protocol)>,
     paused_until: u32,
 }
 
@@ -84,7 +86,7 @@ impl World {
             .map(|id| {
                 let seat = Seat { id: id as CoreId, cores: knobs.cores, seed: rng.next_u64(), hash_key };
                 let core = Core::new(seat, Arc::clone(&settings), now);
-                Host { core, sockets: Slab::default(), ended: vec![], paused_until: 0 }
+                Host { core, sockets: Slab::default(), ended: vec![], opening: vec![], paused_until: 0 }
             })
             .collect();
         let clients = (0..knobs.clients)
@@ -217,9 +219,7 @@ impl World {
         let socket =
             Socket { client: index, input: VecDeque::new(), paused: false, wants_room: false, dead: false };
         let conn = host.sockets.insert(socket);
-        host.core.open(conn);
-        let protocol = self.clients[index].protocol;
-        host.core.start_session(conn, SessionStart { protocol, websocket: true, websocket_pings: false });
+        host.opening.push((conn, self.clients[index].protocol));
         let returns = !self.clients[index].memory.is_empty();
         self.count(if returns { "act: reconnect and recover" } else { "act: connect" });
         let client = &mut self.clients[index];
@@ -347,6 +347,11 @@ impl World {
 
     fn turn(&mut self, at: usize) {
         self.hosts[at].core.begin_turn(self.now);
+        for (conn, protocol) in std::mem::take(&mut self.hosts[at].opening) {
+            let core = &mut self.hosts[at].core;
+            core.open(conn);
+            core.start_session(conn, SessionStart { protocol, websocket: true, websocket_pings: false });
+        }
         for conn in std::mem::take(&mut self.hosts[at].ended) {
             self.hosts[at].core.end_session(conn);
             self.release(at, conn);

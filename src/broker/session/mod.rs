@@ -313,6 +313,7 @@ impl Core {
     /// A command of `conn` waits for credit to `owner`.
     pub(super) fn wait_for_credit(&mut self, conn: ConnKey, owner: CoreId) -> Step {
         self.credit_waiters[usize::from(owner)].push_back(conn);
+        self.credit_waiters_count += 1;
         Step::Wait
     }
 
