@@ -9,6 +9,8 @@
 //! turn is bounded by the turn.
 
 mod encode;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     broker::outbox::{Framing, WritePath},
