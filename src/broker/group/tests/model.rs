@@ -432,11 +432,11 @@ fn frame_header(bytes: &[u8]) -> Option<(usize, usize)> {
 
 fn split_delimited(mut payload: &[u8], items: &mut Vec<Item>) {
     while !payload.is_empty() {
-        let (len, body) = payload.split_at(4);
-        let end = 4 + u32::from_be_bytes(len.try_into().unwrap()) as usize;
-        assert!(!body.is_empty());
-        items.push(payload[..end].to_vec());
-        payload = &payload[end..];
+        let digits = payload.iter().position(|&byte| byte < 0x80).unwrap() + 1;
+        let len = payload[..digits].iter().rev().fold(0, |len, &byte| len << 7 | usize::from(byte & 0x7f));
+        assert!(len > 0);
+        items.push(payload[..digits + len].to_vec());
+        payload = &payload[digits + len..];
     }
 }
 
