@@ -1,6 +1,6 @@
 //! How an outbox ends: at its limit, by a last frame, or because the connection broke.
 
-use super::{Framing, Outbox, PRIVATE_MAX, State, WritePath};
+use super::{Outbox, PRIVATE_MAX, State, WritePath};
 use crate::model::ConnKey;
 
 impl WritePath {
@@ -63,14 +63,6 @@ impl WritePath {
     #[must_use]
     pub fn is_drained(&self, conn: ConnKey) -> bool {
         self.outbox(conn).is_none_or(|outbox| outbox.state == State::Shut)
-    }
-
-    pub(super) fn check_limit(&mut self, conn: ConnKey) {
-        let Some(queue) = self.queue_of(conn) else { return };
-        let framed = self.outboxes[conn.index as usize].framing != Framing::Raw;
-        if framed && self.queues[queue].waiting() > self.queue_max() {
-            self.mark_slow(conn);
-        }
     }
 
     pub(super) fn queue_max(&self) -> usize {

@@ -185,16 +185,16 @@ impl WritePath {
     pub fn message(&mut self, conn: ConnKey, encode: impl FnOnce(&mut Vec<u8>, usize)) -> bool {
         let frame_max = self.limits.frame_size_target;
         let Some((queue, framing)) = self.admit(conn, 0) else { return false };
-        queue.message(framing, frame_max, encode);
-        self.appended(conn);
+        self.queues[queue].message(framing, frame_max, encode);
+        self.appended(conn, queue, framing);
         true
     }
 
     /// Appends bytes as they are, after everything that waits. False when the connection accepts nothing.
     pub fn raw(&mut self, conn: ConnKey, bytes: &[u8]) -> bool {
         let Some((queue, framing)) = self.admit(conn, bytes.len()) else { return false };
-        queue.raw(framing, bytes);
-        self.appended(conn);
+        self.queues[queue].raw(framing, bytes);
+        self.appended(conn, queue, framing);
         true
     }
 
@@ -244,7 +244,7 @@ impl WritePath {
         let Some(queue) = self.accepting(conn) else { return };
         self.queues[queue].span(span, &mut self.segments);
         self.note_holder(conn);
-        self.check_limit(conn);
+        self.appended(conn, queue, self.outboxes[conn.index as usize].framing);
     }
 
     /// Bytes not sent yet.
@@ -279,16 +279,16 @@ impl WritePath {
     }
 
     /// The queue of a connection that takes `len` more private bytes.
-    fn admit(&mut self, conn: ConnKey, len: usize) -> Option<(&mut Queue, Framing)> {
+    fn admit(&mut self, conn: ConnKey, len: usize) -> Option<(usize, Framing)> {
         let queue = self.accepting(conn)?;
         let framing = self.outboxes[conn.index as usize].framing;
         let full = framing == Framing::Raw && self.queues[queue].waiting() > self.queue_max();
         if full || self.queues[queue].private_len().saturating_add(len) > PRIVATE_MAX {
             self.mark_slow(conn);
-            self.give_back_unused(conn);
+            self.appended(conn, queue, framing);
             return None;
         }
-        Some((&mut self.queues[queue], framing))
+        Some((queue, framing))
     }
 
     /// The queue of a connection that accepts bytes, lent if need be; the connection is dirty unless blocked.
@@ -305,18 +305,13 @@ impl WritePath {
         }
     }
 
-    fn appended(&mut self, conn: ConnKey) {
-        self.check_limit(conn);
-        self.give_back_unused(conn);
-    }
-
-    /// A dirty outbox has something to write.
-    fn give_back_unused(&mut self, conn: ConnKey) {
-        if let Some(queue) = self.queue_of(conn)
-            && self.queues[queue].pending() == 0
-            && !self.queues[queue].blocked
-        {
+    /// Bytes may have been added: the limit holds, and a dirty outbox has something to write.
+    fn appended(&mut self, conn: ConnKey, queue: usize, framing: Framing) {
+        let queue = &self.queues[queue];
+        if queue.pending() == 0 && !queue.blocked {
             self.empty(conn);
+        } else if framing != Framing::Raw && queue.waiting() > self.queue_max() {
+            self.mark_slow(conn);
         }
     }
 
