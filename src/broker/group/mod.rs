@@ -9,12 +9,15 @@
 //! turn is bounded by the turn.
 
 mod encode;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     broker::outbox::{Framing, WritePath},
     metrics::{Counter, Counters},
     model::{ClientInfo, ConnKey, Protocol, Publication},
     stdx::slab::{Key, Slab},
+    wire::json::is_json,
 };
 use std::sync::Arc;
 
@@ -239,7 +242,7 @@ impl Note {
     fn is_json(&self) -> bool {
         match self {
             Self::Publication { publication, .. } => {
-                (publication.json || encode::is_json(&publication.data))
+                (publication.json || is_json(&publication.data))
                     && publication.info.as_ref().is_none_or(|info| info_is_json(info))
             }
             Self::Join(info) | Self::Leave(info) => info_is_json(info),
@@ -248,5 +251,5 @@ impl Note {
 }
 
 fn info_is_json(info: &ClientInfo) -> bool {
-    [&info.conn_info, &info.chan_info].into_iter().flatten().all(|payload| encode::is_json(payload))
+    [&info.conn_info, &info.chan_info].into_iter().flatten().all(|payload| is_json(payload))
 }

@@ -94,16 +94,20 @@ impl WritePath {
         } else {
             self.forget_holder(conn);
         }
-        self.check_limit(conn);
+        self.appended(conn, queue, self.outboxes[conn.index as usize].framing);
     }
 
-    /// Everything that waited was sent, unless the connection blocked.
+    /// Everything that waited was sent, unless the connection blocked or broke.
     fn complete(&mut self, conn: ConnKey) {
-        if !self.is_dirty(conn) {
-            return;
+        let outbox = self.outboxes[conn.index as usize];
+        match outbox.state {
+            State::Span => {}
+            State::Queued if !self.queues[outbox.queue as usize].blocked => self.take_back(outbox.queue),
+            State::Queued | State::Vacant | State::Idle | State::Refusing | State::Shut => return,
         }
-        self.empty(conn);
-        if self.outboxes[conn.index as usize].state == State::Shut {
+        let state = outbox.empty_state();
+        self.outboxes[conn.index as usize].state = state;
+        if state == State::Shut {
             self.drained.push(conn);
         }
     }

@@ -10,6 +10,7 @@
 //! into private bytes, longest holders first. Nothing here knows sockets; keys of connections that are gone
 //! are ignored everywhere.
 
+mod closing;
 mod flush;
 mod framing;
 mod queue;
@@ -184,16 +185,16 @@ impl WritePath {
     pub fn message(&mut self, conn: ConnKey, encode: impl FnOnce(&mut Vec<u8>, usize)) -> bool {
         let frame_max = self.limits.frame_size_target;
         let Some((queue, framing)) = self.admit(conn, 0) else { return false };
-        queue.message(framing, frame_max, encode);
-        self.appended(conn);
+        self.queues[queue].message(framing, frame_max, encode);
+        self.appended(conn, queue, framing);
         true
     }
 
     /// Appends bytes as they are, after everything that waits. False when the connection accepts nothing.
     pub fn raw(&mut self, conn: ConnKey, bytes: &[u8]) -> bool {
         let Some((queue, framing)) = self.admit(conn, bytes.len()) else { return false };
-        queue.raw(framing, bytes);
-        self.appended(conn);
+        self.queues[queue].raw(framing, bytes);
+        self.appended(conn, queue, framing);
         true
     }
 
@@ -243,7 +244,7 @@ impl WritePath {
         let Some(queue) = self.accepting(conn) else { return };
         self.queues[queue].span(span, &mut self.segments);
         self.note_holder(conn);
-        self.check_limit(conn);
+        self.appended(conn, queue, self.outboxes[conn.index as usize].framing);
     }
 
     /// Bytes not sent yet.
@@ -262,67 +263,6 @@ impl WritePath {
         self.queues[self.queue_of(conn)?].since
     }
 
-    /// Moves the connections that passed their limit since the last call to the end of `into`. They accept
-    /// nothing more: cut them with [`WritePath::drop_queue`] and [`WritePath::close_after_drain`].
-    pub fn take_slow(&mut self, into: &mut Vec<ConnKey>) {
-        into.append(&mut self.slow);
-    }
-
-    /// Moves the closing connections whose last byte was sent since the last call to the end of `into`.
-    pub fn take_drained(&mut self, into: &mut Vec<ConnKey>) {
-        into.append(&mut self.drained);
-    }
-
-    /// Drops what waits, except the rest of a frame that is partly sent. The connection accepts bytes again.
-    pub fn drop_queue(&mut self, conn: ConnKey) {
-        let Some(outbox) = self.outbox_mut(conn) else { return };
-        outbox.slow = false;
-        let Outbox { state, framing, queue, .. } = *outbox;
-        match state {
-            State::Span | State::Refusing => self.empty(conn),
-            State::Queued => {
-                let queue = &mut self.queues[queue as usize];
-                queue.drop_unbegun(framing, &mut self.segments);
-                if queue.pending() == 0 && !queue.blocked {
-                    self.empty(conn);
-                } else if !queue.holds() {
-                    self.forget_holder(conn);
-                }
-            }
-            State::Vacant | State::Idle | State::Shut => {}
-        }
-    }
-
-    /// Ends the outbox: `last` (a close frame, or nothing) is accepted whatever the limit, then nothing more.
-    /// Once everything is sent the connection is listed by [`WritePath::take_drained`]. Only the first call counts.
-    pub fn close_after_drain(&mut self, conn: ConnKey, last: &[u8]) {
-        let Some(outbox) = self.outbox_mut(conn) else { return };
-        if outbox.closing || outbox.state == State::Shut {
-            return;
-        }
-        outbox.slow = false;
-        if outbox.state == State::Refusing {
-            outbox.state = State::Idle;
-        }
-        let framing = outbox.framing;
-        if !last.is_empty()
-            && let Some(queue) = self.accepting(conn)
-        {
-            self.queues[queue].raw(framing, last);
-        }
-        self.outboxes[conn.index as usize].closing = true;
-        if self.pending(conn) == 0 {
-            self.empty(conn);
-            self.drained.push(conn);
-        }
-    }
-
-    /// True when the connection was closed and everything is sent, or it broke or is gone.
-    #[must_use]
-    pub fn is_drained(&self, conn: ConnKey) -> bool {
-        self.outbox(conn).is_none_or(|outbox| outbox.state == State::Shut)
-    }
-
     fn outbox(&self, conn: ConnKey) -> Option<&Outbox> {
         let outbox = self.outboxes.get(conn.index as usize)?;
         (outbox.generation == conn.generation && outbox.state != State::Vacant).then_some(outbox)
@@ -339,16 +279,16 @@ impl WritePath {
     }
 
     /// The queue of a connection that takes `len` more private bytes.
-    fn admit(&mut self, conn: ConnKey, len: usize) -> Option<(&mut Queue, Framing)> {
+    fn admit(&mut self, conn: ConnKey, len: usize) -> Option<(usize, Framing)> {
         let queue = self.accepting(conn)?;
         let framing = self.outboxes[conn.index as usize].framing;
         let full = framing == Framing::Raw && self.queues[queue].waiting() > self.queue_max();
         if full || self.queues[queue].private_len().saturating_add(len) > PRIVATE_MAX {
             self.mark_slow(conn);
-            self.give_back_unused(conn);
+            self.appended(conn, queue, framing);
             return None;
         }
-        Some((&mut self.queues[queue], framing))
+        Some((queue, framing))
     }
 
     /// The queue of a connection that accepts bytes, lent if need be; the connection is dirty unless blocked.
@@ -365,18 +305,13 @@ impl WritePath {
         }
     }
 
-    fn appended(&mut self, conn: ConnKey) {
-        self.check_limit(conn);
-        self.give_back_unused(conn);
-    }
-
-    /// A dirty outbox has something to write.
-    fn give_back_unused(&mut self, conn: ConnKey) {
-        if let Some(queue) = self.queue_of(conn)
-            && self.queues[queue].pending() == 0
-            && !self.queues[queue].blocked
-        {
+    /// Bytes may have been added: the limit holds, and a dirty outbox has something to write.
+    fn appended(&mut self, conn: ConnKey, queue: usize, framing: Framing) {
+        let queue = &self.queues[queue];
+        if queue.pending() == 0 && !queue.blocked {
             self.empty(conn);
+        } else if framing != Framing::Raw && queue.waiting() > self.queue_max() {
+            self.mark_slow(conn);
         }
     }
 
@@ -423,26 +358,6 @@ impl WritePath {
             State::Vacant | State::Idle | State::Refusing | State::Shut => {}
         }
         self.outboxes[conn.index as usize].state = outbox.empty_state();
-    }
-
-    fn check_limit(&mut self, conn: ConnKey) {
-        let Some(queue) = self.queue_of(conn) else { return };
-        let framed = self.outboxes[conn.index as usize].framing != Framing::Raw;
-        if framed && self.queues[queue].waiting() > self.queue_max() {
-            self.mark_slow(conn);
-        }
-    }
-
-    fn queue_max(&self) -> usize {
-        self.limits.queue_max.min(PRIVATE_MAX)
-    }
-
-    fn mark_slow(&mut self, conn: ConnKey) {
-        let outbox = &mut self.outboxes[conn.index as usize];
-        if !outbox.slow && !outbox.closing {
-            outbox.slow = true;
-            self.slow.push(conn);
-        }
     }
 
     /// Lists a connection among the holders if spans of its queue are counted.

@@ -318,6 +318,25 @@ fn drop_queue_keeps_a_handshake() {
     assert_eq!(flush(&mut write, 99, 0), [(conn(0), b"/1.1 101\x88\0".to_vec())]);
 }
 
+// Also without a close frame, and whether what waits stands in the outbox itself or in a queue.
+#[test]
+fn a_closing_connection_is_drained_by_its_last_byte() {
+    for queued in [false, true] {
+        let mut write = write_path(LIMITS, 1);
+        let span = share(&mut write, 8);
+        write.push_span(conn(0), span);
+        if queued {
+            say(&mut write, conn(0), b"a");
+        }
+        write.close_after_drain(conn(0), b"");
+        assert!(!write.push_span(conn(0), span) && !say(&mut write, conn(0), b"late"));
+        assert_eq!((write.is_drained(conn(0)), drained(&mut write)), (false, vec![]));
+        flush(&mut write, 99, 0);
+        assert_eq!((write.is_drained(conn(0)), drained(&mut write)), (true, vec![conn(0)]));
+        write.check_at_rest();
+    }
+}
+
 // Caught up after it was found slow: it still lost messages, so it accepts nothing.
 #[test]
 fn slow_stays_slow_until_it_is_cut() {
