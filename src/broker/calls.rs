@@ -337,6 +337,7 @@ impl Core {
                         pending.unsubscribe_after = true;
                     }
                 }
+                Place::Abandoned(_) => {}
             }
         }
     }

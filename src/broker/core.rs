@@ -293,7 +293,8 @@ impl Core {
         drained
     }
 
-    /// Drops what still waits for the connection, except the rest of a frame that is partly sent.
+    /// Drops what still waits for the connection, except the rest of a frame that is partly sent. For
+    /// connections that are cut for not reading, before their close frame.
     pub fn drop_queue(&mut self, conn: ConnKey) {
         self.write.drop_queue(conn);
     }
@@ -372,8 +373,7 @@ impl Core {
             if self.now.ms.saturating_sub(since_ms) < timeout_ms {
                 self.blocked.push(conn);
             } else {
-                self.end(conn, Disconnect::WRITE_ERROR);
-                self.write.drop_queue(conn);
+                self.cut(conn, Disconnect::WRITE_ERROR);
             }
         }
         self.blocked_check_ms =
@@ -389,14 +389,17 @@ impl Core {
                 return;
             }
             for conn in slow.drain(..) {
-                if self.sessions.get(conn).is_some() {
-                    self.end(conn, Disconnect::SLOW);
-                } else {
-                    self.effects.push(Effect::Close { conn, disconnect: Disconnect::SLOW });
-                }
-                // Last: an emptied queue accepts bytes again, and leaving channels writes.
-                self.write.drop_queue(conn);
+                self.cut(conn, Disconnect::SLOW);
             }
+        }
+    }
+
+    /// Closes a connection that does not take its bytes, whatever it speaks. The driver drops what waits.
+    fn cut(&mut self, conn: ConnKey, disconnect: Disconnect) {
+        if self.sessions.get(conn).is_some() {
+            self.end(conn, disconnect);
+        } else {
+            self.effects.push(Effect::Close { conn, disconnect });
         }
     }
 
@@ -425,7 +428,7 @@ impl Core {
             None => {}
             Some(Pending::Subscribe(pending)) => {
                 let pending = pending.clone();
-                self.on_subscribe_refused(id, &pending, ErrorCode::Internal);
+                self.on_subscribe_late(id, &pending);
                 self.resume.push_back(pending.conn);
             }
             Some(Pending::Broadcast(_)) => self.finish_broadcast(id),

@@ -41,7 +41,9 @@ impl Core {
                         assert_eq!(self.groups.members(group)[member as usize], conn, "{}", channel.name);
                         *live.entry(subscription.hub).or_insert(0) += 1;
                     }
-                    Place::Waiting(_) => assert!(channel.waiting > 0, "{}: nobody waits", channel.name),
+                    Place::Waiting(_) | Place::Abandoned(_) => {
+                        assert!(channel.waiting > 0, "{}: nobody waits", channel.name)
+                    }
                 }
             }
         }

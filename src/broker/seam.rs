@@ -12,8 +12,8 @@ pub enum Effect {
     /// Stop or go on reading from this connection.
     Pause(ConnKey),
     Resume(ConnKey),
-    /// Nothing more will be written to the connection after what its outbox holds: tell the peer (a close
-    /// frame with this code and reason, unless the code is 3000), flush, close.
+    /// Tell the peer (a close frame with this code and reason, unless the code is 3000), flush, close. For
+    /// 3008 and 3009 what waits is dropped first. Ignored for a connection that is closing.
     Close {
         conn: ConnKey,
         disconnect: Disconnect,

@@ -22,6 +22,9 @@ use std::{
     sync::Arc,
 };
 
+/// How long a closing connection may take for its last bytes.
+const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
 /// What the runtime knows of a connection.
 #[derive(Debug)]
 struct Socket {
@@ -33,6 +36,8 @@ struct Socket {
     wants_room: bool,
     /// The client vanished: writes fail.
     dead: bool,
+    /// Closing since then; given up after [`CLOSE_TIMEOUT_MS`].
+    closing_ms: Option<u64>,
 }
 
 struct Host {
@@ -216,8 +221,14 @@ impl World {
     fn connect(&mut self, index: usize) {
         let core = self.rng.below(self.knobs.cores as u64) as usize;
         let host = &mut self.hosts[core];
-        let socket =
-            Socket { client: index, input: VecDeque::new(), paused: false, wants_room: false, dead: false };
+        let socket = Socket {
+            client: index,
+            input: VecDeque::new(),
+            paused: false,
+            wants_room: false,
+            dead: false,
+            closing_ms: None,
+        };
         let conn = host.sockets.insert(socket);
         host.opening.push((conn, self.clients[index].protocol));
         let returns = !self.clients[index].memory.is_empty();
@@ -352,9 +363,12 @@ impl World {
             core.open(conn);
             core.start_session(conn, SessionStart { protocol, websocket: true, websocket_pings: false });
         }
-        for conn in std::mem::take(&mut self.hosts[at].ended) {
-            self.hosts[at].core.end_session(conn);
-            self.release(at, conn);
+        // The news of an end may come behind a write that fails.
+        if self.knobs.kill == 0 || self.chance(500) {
+            for conn in std::mem::take(&mut self.hosts[at].ended) {
+                self.hosts[at].core.end_session(conn);
+                self.release(at, conn);
+            }
         }
         self.deliver_input(at);
         for from in 0..self.knobs.cores {
@@ -400,7 +414,7 @@ impl World {
                         socket.paused = paused;
                     }
                 }
-                Effect::Close { conn, disconnect } => close(&mut self.hosts[at].core, conn, &disconnect),
+                Effect::Close { conn, disconnect } => self.close(at, conn, &disconnect),
                 Effect::ApiReply { call, reply } => self.on_api_reply(call, reply),
             }
         }
@@ -461,7 +475,12 @@ impl World {
     }
 
     fn drained(&mut self, at: usize) {
-        for conn in self.hosts[at].core.take_drained() {
+        let mut gone = self.hosts[at].core.take_drained();
+        let now_ms = self.now.ms;
+        let late =
+            |socket: &Socket| socket.closing_ms.is_some_and(|since_ms| now_ms > since_ms + CLOSE_TIMEOUT_MS);
+        gone.extend(self.hosts[at].sockets.iter().filter(|(_, socket)| late(socket)).map(|(conn, _)| conn));
+        for conn in gone {
             self.release(at, conn);
         }
     }
@@ -648,12 +667,18 @@ impl World {
             assert_eq!(have, want, "presence of {channel}");
         }
     }
-}
 
-/// What a transport does with [`Effect::Close`].
-fn close(core: &mut Core, conn: ConnKey, disconnect: &Disconnect) {
-    let mut frame = vec![0x88, 2 + disconnect.reason.len() as u8];
-    frame.extend_from_slice(&(disconnect.code as u16).to_be_bytes());
-    frame.extend_from_slice(disconnect.reason.as_bytes());
-    core.close_after_drain(conn, &frame);
+    /// What a transport does with [`Effect::Close`].
+    fn close(&mut self, at: usize, conn: ConnKey, disconnect: &Disconnect) {
+        let Host { core, sockets, .. } = &mut self.hosts[at];
+        let Some(socket) = sockets.get_mut(conn).filter(|socket| socket.closing_ms.is_none()) else { return };
+        socket.closing_ms = Some(self.now.ms);
+        if matches!(disconnect.code, 3008 | 3009) {
+            core.drop_queue(conn);
+        }
+        let mut frame = vec![0x88, 2 + disconnect.reason.len() as u8];
+        frame.extend_from_slice(&(disconnect.code as u16).to_be_bytes());
+        frame.extend_from_slice(disconnect.reason.as_bytes());
+        core.close_after_drain(conn, &frame);
+    }
 }

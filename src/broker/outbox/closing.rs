@@ -27,6 +27,9 @@ impl WritePath {
                 queue.drop_unbegun(framing, &mut self.segments);
                 if queue.pending() == 0 && !queue.blocked {
                     self.empty(conn);
+                    if self.outbox(conn).is_some_and(|outbox| outbox.closing) {
+                        self.drained.push(conn);
+                    }
                 } else if !queue.holds() {
                     self.forget_holder(conn);
                 }

@@ -34,6 +34,8 @@ pub struct Session {
     pub due_ms: u64,
     /// When the answer to the outstanding ping is overdue; 0: none is outstanding.
     pub pong_due_ms: u64,
+    /// Pings not answered yet: several when the server held the answers back.
+    pub pings_out: u8,
     /// Earliest live entry of this session in the wheel.
     pub wheel_ms: u64,
 }
@@ -58,6 +60,9 @@ pub struct Subscription {
 pub enum Place {
     /// The owner of the channel was asked.
     Waiting(AskKey),
+    /// The owner did not answer in time and the client was told so. The subscription is undone when the
+    /// answer comes; until then the client cannot subscribe again, or the owner would see it twice.
+    Abandoned(AskKey),
     /// Member of a group.
     Live { group: GroupKey, member: u32 },
 }
@@ -95,6 +100,7 @@ impl Session {
             held: None,
             due_ms: stale_ms,
             pong_due_ms: 0,
+            pings_out: 0,
             wheel_ms: u64::MAX,
         }
     }
@@ -258,7 +264,7 @@ impl Core {
         self.subscription(conn, channel).is_some_and(|place| matches!(place, Place::Waiting(_)))
     }
 
-    fn subscription(&self, conn: ConnKey, channel: &str) -> Option<Place> {
+    pub(super) fn subscription(&self, conn: ConnKey, channel: &str) -> Option<Place> {
         let hub = self.hub.find(channel)?;
         Some(self.sessions.get(conn)?.find(hub)?.place)
     }

@@ -82,6 +82,7 @@ impl Core {
         let now_ms = self.now.ms;
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.due_ms = next_ms;
+        session.pings_out = session.pings_out.saturating_add(1);
         // A ping behind an unanswered one does not give the peer more time.
         if pong_timeout_ms > 0 && session.pong_due_ms == 0 {
             session.pong_due_ms = now_ms + pong_timeout_ms;
@@ -99,11 +100,15 @@ impl Core {
 
     /// A pong nobody waited for breaks the protocol.
     pub(super) fn pong(&mut self, conn: ConnKey) -> Step {
+        let (now_ms, pong_timeout_ms) = (self.now.ms, self.pong_timeout_ms());
         let Some(session) = self.sessions.get_mut(conn) else { return Step::Ended };
-        if session.pong_due_ms == 0 || session.websocket_pings {
+        if session.pings_out == 0 || session.websocket_pings {
             return self.end(conn, Disconnect::BAD_REQUEST);
         }
-        session.pong_due_ms = 0;
+        session.pings_out -= 1;
+        session.pong_due_ms =
+            if session.pings_out > 0 && pong_timeout_ms > 0 { now_ms + pong_timeout_ms } else { 0 };
+        self.schedule(conn);
         Step::Done
     }
 
@@ -113,6 +118,7 @@ impl Core {
             && session.websocket_pings
         {
             session.pong_due_ms = 0;
+            session.pings_out = 0;
         }
     }
 }

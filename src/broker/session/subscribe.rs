@@ -49,8 +49,10 @@ impl Core {
     fn subscribe_grants(&self, conn: ConnKey, request: &SubscribeRequest<'_>) -> Result<Grants, ErrorCode> {
         let channel = &*request.channel;
         self.channels.check_name(channel)?;
-        if self.is_subscribed(conn, channel) {
-            return Err(ErrorCode::AlreadySubscribed);
+        match self.subscription(conn, channel) {
+            None => {}
+            Some(Place::Abandoned(_)) => return Err(ErrorCode::Internal),
+            Some(Place::Live { .. } | Place::Waiting(_)) => return Err(ErrorCode::AlreadySubscribed),
         }
         let Some(session) = self.sessions.get(conn) else { return Err(ErrorCode::Internal) };
         if session.subscriptions.len() >= self.settings.client.channel_limit {
@@ -150,6 +152,7 @@ impl Core {
         }
         if !expected {
             // The client is gone, or was told that the ask took too long.
+            self.forget_abandoned(key, &pending);
             self.tell_unsubscribed(hub, pending.client);
             self.hub.release_if_unused(hub);
             return;
@@ -244,13 +247,36 @@ impl Core {
         }
     }
 
-    /// The owner refused the subscriber, or did not answer in time.
+    /// The owner did not answer in time.
+    pub(in crate::broker) fn on_subscribe_late(&mut self, key: AskKey, pending: &SubscribePending) {
+        let waits = Place::Waiting(key);
+        if let Some(subscription) =
+            self.sessions.get_mut(pending.conn).and_then(|it| it.find_mut(pending.hub))
+            && subscription.place == waits
+        {
+            subscription.place = Place::Abandoned(key);
+            if let SubscribeOrigin::Client { id } = pending.origin {
+                self.reply(pending.conn, id, &Reply::Error(ErrorCode::Internal));
+            }
+        }
+    }
+
+    fn forget_abandoned(&mut self, key: AskKey, pending: &SubscribePending) {
+        if let Some(session) = self.sessions.get_mut(pending.conn)
+            && session.find(pending.hub).is_some_and(|it| it.place == Place::Abandoned(key))
+        {
+            session.forget(pending.hub);
+        }
+    }
+
+    /// The owner refused the subscriber.
     pub(in crate::broker) fn on_subscribe_refused(
         &mut self,
         key: AskKey,
         pending: &SubscribePending,
         error: ErrorCode,
     ) {
+        self.forget_abandoned(key, pending);
         let waits = Place::Waiting(key);
         if let Some(session) = self.sessions.get_mut(pending.conn)
             && session.find(pending.hub).is_some_and(|subscription| subscription.place == waits)
