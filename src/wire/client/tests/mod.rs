@@ -1,0 +1,6 @@
+mod arbitrary_messages;
+mod decode;
+mod golden;
+mod prost_messages;
+mod round_trip;
+mod schema_file;
