@@ -3,4 +3,7 @@
 //! Nothing here knows sessions, the state of channels, or time.
 
 pub mod client;
+pub mod http;
 pub mod json;
+pub mod origin;
+pub mod websocket;
