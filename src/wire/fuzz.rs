@@ -11,8 +11,11 @@ use super::{
 };
 use crate::model::Protocol;
 
+/// Takes any bytes; panics when something does not hold for them.
+pub type Target = fn(&[u8]);
+
 /// All fuzz targets by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("ws_frames", ws_frames),
     ("json_commands", json_commands),
     ("protobuf_commands", protobuf_commands),

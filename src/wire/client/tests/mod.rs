@@ -1,4 +1,5 @@
 mod arbitrary_messages;
+mod codes_file;
 mod decode;
 mod golden;
 mod prost_messages;
