@@ -3,4 +3,11 @@
 //! Nothing here knows sessions, the state of channels, or time.
 
 pub mod client;
+pub mod forwarded;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod http;
 pub mod json;
+pub mod origin;
+pub mod proxy_protocol;
+pub mod websocket;

@@ -11,6 +11,9 @@ mod server;
 mod sink;
 mod source;
 
+#[cfg(test)]
+mod tests;
+
 pub use super::json::{contains_only_json, strip_newlines};
 pub use peer::{
     Connected, PeerInfo, Received, ServerMessage, ServerMessages, ServerPush, ServerReply, Subscribed,

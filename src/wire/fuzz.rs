@@ -1,0 +1,216 @@
+//! Entry points for fuzzers: each takes any bytes, feeds a decoder and asserts what must hold for all of them.
+//! The same functions run under libFuzzer (`fuzz/`) and, on random and mutated bytes, in the tests.
+//!
+//! The first bytes steer (how the rest is cut into chunks), the others are input.
+
+use super::{
+    client::{self, decode_replies, encode_command},
+    http::{BodyDecoder, EMPTY_HEADER, Head, HeadLimits, parse_head},
+    json, proxy_protocol,
+    websocket::{Decoder, Event, Opcode, Options, Role, write_header, write_masked},
+};
+use crate::model::Protocol;
+
+/// Takes any bytes; panics when something does not hold for them.
+pub type Target = fn(&[u8]);
+
+/// All fuzz targets by name.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("ws_frames", ws_frames),
+    ("json_commands", json_commands),
+    ("protobuf_commands", protobuf_commands),
+    ("http_head", http_head),
+];
+
+/// Cuts `bytes` as `seed` says; every chunk has at least one byte.
+fn chunks(bytes: &[u8], seed: u64) -> impl Iterator<Item = &[u8]> {
+    let (mut rest, mut state) = (bytes, seed | 1);
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let len = (1 + (state % 23) as usize).min(rest.len());
+        let (chunk, tail) = rest.split_at(len);
+        rest = tail;
+        Some(chunk)
+    })
+}
+
+fn split_seed(input: &[u8]) -> Option<(u64, &[u8])> {
+    let (seed, rest) = input.split_first_chunk::<4>()?;
+    Some((u64::from(u32::from_le_bytes(*seed)), rest))
+}
+
+/// WebSocket frames from a client: chunking does not matter, limits hold, what was heard can be said again.
+pub fn ws_frames(input: &[u8]) {
+    let Some((seed, bytes)) = split_seed(input) else { return };
+    let options = Options { role: Role::Server, message_size_limit: 2048, compression: seed & 1 == 1 };
+    let whole = hear(std::iter::once(bytes), &options);
+    assert_eq!(whole, hear(chunks(bytes, seed), &options), "the chunks changed what was heard");
+
+    // A server's frame of each message comes back as it was.
+    for (opcode, payload) in &whole {
+        let Some(opcode) = opcode else { continue };
+        assert!(payload.len() <= options.message_size_limit);
+        let mut masked = Vec::new();
+        write_masked(&mut masked, *opcode, payload, [seed as u8, 7, 0, 255]);
+        assert_eq!(hear(std::iter::once(&masked[..]), &options), [(Some(*opcode), payload.clone())]);
+        let mut plain = Vec::new();
+        write_header(&mut plain, *opcode, payload.len());
+        plain.extend_from_slice(payload);
+        let client = Options { role: Role::Client, ..options };
+        assert_eq!(hear(std::iter::once(&plain[..]), &client), [(Some(*opcode), payload.clone())]);
+    }
+}
+
+/// Opcode and payload of each event; `None` for compressed messages, close and the error, told in bytes.
+fn hear<'c>(chunks: impl Iterator<Item = &'c [u8]>, options: &Options) -> Vec<(Option<Opcode>, Vec<u8>)> {
+    let (mut decoder, mut heard, mut fed) = (Decoder::default(), Vec::new(), 0);
+    for chunk in chunks {
+        let mut bytes = chunk.to_vec();
+        fed += bytes.len();
+        let mut frames = decoder.feed(&mut bytes, options);
+        loop {
+            heard.push(match frames.next() {
+                Ok(None) => break,
+                Ok(Some(Event::Message { compressed: true, payload, .. })) => (None, payload.to_vec()),
+                Ok(Some(Event::Message { kind: super::websocket::MessageKind::Text, payload, .. })) => {
+                    assert!(std::str::from_utf8(payload).is_ok());
+                    (Some(Opcode::Text), payload.to_vec())
+                }
+                Ok(Some(Event::Message { payload, .. })) => (Some(Opcode::Binary), payload.to_vec()),
+                Ok(Some(Event::Ping(payload))) => (Some(Opcode::Ping), payload.to_vec()),
+                Ok(Some(Event::Pong(payload))) => (Some(Opcode::Pong), payload.to_vec()),
+                Ok(Some(Event::Close { code, reason })) => (None, format!("close {code:?} {reason}").into()),
+                Err(error) => {
+                    assert!(matches!(error.close_code(), 1002 | 1007 | 1009));
+                    (None, format!("{error:?}").into())
+                }
+            });
+        }
+        // What is held is in proportion to what has arrived, never to what was announced.
+        assert!(decoder.held_bytes() <= 512 + 2 * fed, "{} bytes held of {fed}", decoder.held_bytes());
+    }
+    heard
+}
+
+/// A frame of JSON commands.
+pub fn json_commands(input: &[u8]) {
+    commands(Protocol::Json, input);
+    let _ = decode_replies(Protocol::Json, input).count();
+    let valid = serde_json::from_slice::<&serde_json::value::RawValue>(input).is_ok();
+    let deep = input.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() > json::DEPTH_MAX as usize;
+    assert!(json::is_json(input) == valid || deep, "validity");
+    if json::is_json(input) {
+        assert!(json::contains_only_json(&json::strip_newlines(input)));
+    }
+}
+
+/// A frame of Protobuf commands.
+pub fn protobuf_commands(input: &[u8]) {
+    commands(Protocol::Protobuf, input);
+    let _ = decode_replies(Protocol::Protobuf, input).count();
+}
+
+/// What was read can be written and read again; it ends after an error; a payload in JSON is one JSON value.
+fn commands(protocol: Protocol, frame: &[u8]) {
+    let mut commands = client::decode(protocol, frame);
+    let mut failed = false;
+    for item in commands.by_ref() {
+        assert!(!failed, "a command after an error");
+        let Ok(mut command) = item else {
+            failed = true;
+            continue;
+        };
+        if let client::Request::Publish(request) = &mut command.request {
+            if let (Protocol::Json, Some(data)) = (protocol, request.data) {
+                assert!(json::contains_only_json(data));
+            }
+            // Empty bytes and no bytes are the same on the wire.
+            request.data = request.data.filter(|data| !data.is_empty());
+        }
+        let mut again = Vec::new();
+        encode_command(protocol, &command, &mut again);
+        let mut read = client::decode(protocol, &again);
+        assert_eq!(read.next(), Some(Ok(command)));
+        assert_eq!(read.next(), None);
+    }
+    assert!(commands.next().is_none());
+}
+
+/// Heads and bodies of requests, and PROXY headers: more bytes never change a verdict, chunking does not matter.
+pub fn http_head(input: &[u8]) {
+    const LIMITS: HeadLimits = HeadLimits { size_max: 1024, uri_max: 256 };
+    const BODY_MAX: u64 = 300;
+    let Some((seed, bytes)) = split_seed(input) else { return };
+    let mut slots = [EMPTY_HEADER; 16];
+    let whole = parse_head(bytes, &mut slots, LIMITS);
+    let mut seen = 0;
+    for chunk in chunks(bytes, seed) {
+        seen += chunk.len();
+        let mut slots = [EMPTY_HEADER; 16];
+        match parse_head(&bytes[..seen], &mut slots, LIMITS) {
+            Ok(None) => assert!(seen < LIMITS.size_max),
+            Ok(Some(head)) => {
+                let head = (head.len, head.request.method, head.request.path, head.request.framing);
+                let whole = whole.as_ref().expect("good at first").as_ref().expect("complete at first");
+                let Head { request, len } = whole;
+                assert_eq!(head, (*len, request.method, request.path, request.framing));
+                break;
+            }
+            Err(_) => {
+                assert!(whole.is_err(), "wrong at first, then {whole:?}");
+                break;
+            }
+        }
+    }
+    if let Ok(Some(Head { request, len })) = whole {
+        let body = &bytes[len..];
+        let once = body_of(request.framing, BODY_MAX, std::iter::once(body));
+        let sliced = body_of(request.framing, BODY_MAX, chunks(body, seed));
+        assert_eq!(once, sliced);
+        assert!(once.0.len() as u64 <= BODY_MAX);
+    }
+    proxied(bytes);
+}
+
+/// The bytes of a body and how it ended: `None` when it has not.
+fn body_of<'c>(
+    framing: super::http::Framing,
+    size_max: u64,
+    chunks: impl Iterator<Item = &'c [u8]>,
+) -> (Vec<u8>, Option<Result<(), super::http::BodyError>>) {
+    use super::http::Body;
+    let mut body = Vec::new();
+    let mut decoder = match BodyDecoder::new(framing, size_max) {
+        Ok(decoder) => decoder,
+        Err(error) => return (body, Some(Err(error))),
+    };
+    // An empty chunk at the end: an end that needs no more bytes is seen.
+    for mut chunk in chunks.chain(std::iter::once(&[][..])) {
+        loop {
+            match decoder.next(&mut chunk) {
+                Ok(Some(Body::Data(data))) => body.extend_from_slice(data),
+                Ok(Some(Body::End)) => return (body, Some(Ok(()))),
+                Ok(None) => break,
+                Err(error) => return (body, Some(Err(error))),
+            }
+        }
+        assert!(chunk.is_empty());
+    }
+    (body, None)
+}
+
+fn proxied(bytes: &[u8]) {
+    let whole = proxy_protocol::parse(bytes);
+    if let Ok(Some(found)) = whole {
+        assert_eq!(proxy_protocol::parse(&bytes[..found.len]), whole);
+        assert_eq!(proxy_protocol::parse(&bytes[..found.len - 1]), Ok(None));
+    }
+}
+
+#[cfg(test)]
+mod tests;
