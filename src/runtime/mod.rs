@@ -4,7 +4,30 @@
 //! it hands bytes and batches to a [`Driver`], one per core, and does what the driver asks through
 //! [`Net`] and [`MeshOut`]. A driver never blocks, never sees a file descriptor and never reads a clock.
 
-use crate::stdx::slab::Key;
+mod bell;
+mod checks;
+mod core_loop;
+mod cpus;
+mod doorbell;
+mod error;
+mod inbox;
+mod listen;
+mod mesh;
+mod net;
+mod options;
+mod sleep;
+mod start;
+mod sys;
+#[cfg(test)]
+mod tests;
+
+pub use cpus::{Cores, choose_cpus};
+pub use error::{RunError, StartError, UringRemedy};
+pub use inbox::{SendError, Sender};
+pub use options::{Backend, BackendChoice, Options};
+pub use start::{CoreSeat, Pulse, Running, start};
+
+use crate::{metrics::Counters, stdx::slab::Key};
 use std::net::SocketAddr;
 
 /// Time as the runtime reads it, once per turn.
@@ -98,6 +121,10 @@ pub trait Net {
     fn stop_accepting(&mut self);
     /// Connections this core holds, closing ones included.
     fn connections(&self) -> usize;
+    /// What the runtime has counted on this core.
+    fn counters(&self) -> &Counters;
+    /// Starts a new measurement of [`crate::metrics::Counter::TurnMicrosMax`]; to be called at a scrape.
+    fn reset_turn_max(&mut self);
 }
 
 /// The writes of one turn: at most one per connection.

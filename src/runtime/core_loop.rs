@@ -1,0 +1,236 @@
+//! The life of one core: turn after turn, and sleep when there is nothing to do.
+//!
+//! Before each sleep the loop announces it, lets the kernel deliver once more and looks at every queue (see
+//! `doorbell`). A timer is the second net: it finds a core that sleeps although it has work, counts that
+//! ([`Counter::TimerWakes`], must stay 0) and wakes it; it also ends a wrong park of the executor.
+
+use super::{
+    Clock, Driver, Next,
+    bell::Bell,
+    error::RunError,
+    inbox::Receiver,
+    mesh::{Mesh, Parcel},
+    net::Sockets,
+    sleep::{Bed, Sleeper},
+    start::Shared,
+};
+use crate::metrics::Counter;
+use std::{
+    any::Any,
+    cell::RefCell,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// The safety timer's period while the loop sleeps and while it works.
+const TICK_IDLE: Duration = Duration::from_millis(100);
+const TICK_BUSY: Duration = Duration::from_millis(5);
+/// How long found work may wait for the bell's ring to arrive before the ring counts as lost.
+const RING_GRACE: Duration = Duration::from_millis(5);
+
+/// Everything a core owns.
+pub(super) struct Core<D: Driver> {
+    pub index: usize,
+    pub driver: D,
+    pub net: Sockets,
+    pub mesh: Mesh<D::Message>,
+    pub inbox: Receiver<D::Foreign>,
+    pub bell: Arc<Bell>,
+    pub shared: Arc<Shared>,
+    /// Taken out of the inbox, for the driver.
+    pub foreign: VecDeque<D::Foreign>,
+}
+
+/// What follows a turn.
+enum After {
+    Sleep { until_ms: Option<u64> },
+    Again,
+    End(Result<(), RunError>),
+}
+
+impl<D: Driver> Core<D> {
+    fn clock(&self) -> Clock {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { ms: self.shared.now_ms(), unix_ms: wall.as_millis() as u64 }
+    }
+
+    fn turn(&mut self) -> After {
+        let started = Instant::now();
+        let clock = self.clock();
+        self.mesh.note_room();
+        self.driver.begin_turn(clock);
+        self.net.turn(&mut self.driver, started, clock.ms);
+        self.hand_over_sockets();
+        self.receive_parcels();
+        self.inbox.take(&mut self.foreign);
+        for message in self.foreign.drain(..) {
+            self.driver.on_foreign(message);
+        }
+        let next = self.driver.end_turn(&mut self.net, &mut self.mesh);
+        self.count_turn(started);
+        if let Some(error) = self.net.failure() {
+            let error = RunError::Ring { core: self.index, reason: error.to_string() };
+            return After::End(Err(error));
+        }
+        match next {
+            Next::Stop => After::End(Ok(())),
+            Next::Again => After::Again,
+            Next::Sleep { until_ms } => {
+                let until_ms = [until_ms, self.net.deadline_ms()].into_iter().flatten().min();
+                After::Sleep { until_ms }
+            }
+        }
+    }
+
+    /// A turn, with the driver's panics turned into an error.
+    fn guarded_turn(&mut self) -> After {
+        if self.shared.is_stopping() {
+            return After::End(Ok(()));
+        }
+        catch_unwind(AssertUnwindSafe(|| self.turn())).unwrap_or_else(|panic| {
+            let message = panic_message(&*panic);
+            After::End(Err(RunError::Panicked { core: self.index, message }))
+        })
+    }
+
+    fn hand_over_sockets(&mut self) {
+        for (to, socket) in self.net.take_handed_over() {
+            if let Some(socket) = self.mesh.send_socket(to, socket) {
+                self.net.carry_after_all(&mut self.driver, to, socket);
+            }
+        }
+    }
+
+    fn receive_parcels(&mut self) {
+        let Self { mesh, driver, net, .. } = self;
+        mesh.receive(|from, parcel| match parcel {
+            Parcel::Batch(mut batch) => {
+                driver.on_batch(from, &mut batch);
+                debug_assert!(batch.is_empty(), "a driver takes everything out of a batch");
+                batch.clear();
+                Some(batch)
+            }
+            Parcel::Socket(socket) => {
+                net.carry(driver, socket);
+                None
+            }
+        });
+    }
+
+    fn count_turn(&mut self, started: Instant) {
+        let micros = started.elapsed().as_micros() as u64;
+        let counters = self.net.counters_mut();
+        counters.increment(Counter::Turns);
+        counters.add(Counter::BusyMicros, micros);
+        if counters.value(Counter::TurnMicrosMax) < micros {
+            counters.set(Counter::TurnMicrosMax, micros);
+        }
+    }
+
+    /// Something waits that no further wake-up would announce.
+    fn has_work(&mut self) -> bool {
+        self.net.has_work() || self.has_mail()
+    }
+
+    fn has_mail(&self) -> bool {
+        self.mesh.has_news() || !self.inbox.is_empty() || self.shared.is_stopping()
+    }
+
+    /// The steps before a sleep, in the order that loses no wake-up. False: there is work.
+    fn may_sleep(&mut self, until_ms: Option<u64>) -> bool {
+        self.bell.sleeping.announce();
+        self.net.may_sleep(until_ms) && !self.has_mail()
+    }
+
+    fn awake(&mut self) {
+        self.net.awake();
+        self.bell.sleeping.withdraw();
+    }
+}
+
+/// Runs the core until its driver stops, it fails, or the whole runtime stops.
+pub(super) async fn run<D: Driver>(core: Core<D>, mut bed: Bed) -> Result<(), RunError> {
+    let bell = core.bell.clone();
+    let core = Rc::new(RefCell::new(core));
+    let executor = glommio::executor();
+    let queue = executor.create_task_queue(
+        glommio::Shares::default(),
+        glommio::Latency::Matters(Duration::from_millis(1)),
+        "timer",
+    );
+    let timer = glommio::spawn_local_into(watch(core.clone(), bed.sleeper()), queue);
+    let result = live(&core, &mut bed).await;
+    if let Ok(timer) = timer {
+        timer.cancel().await;
+    }
+    shut_down(&core);
+    bed.close(&bell).await;
+    result
+}
+
+async fn live<D: Driver>(core: &RefCell<Core<D>>, bed: &mut Bed) -> Result<(), RunError> {
+    let executor = glommio::executor();
+    core.borrow_mut().awake();
+    loop {
+        let after = core.borrow_mut().guarded_turn();
+        match after {
+            After::End(result) => return result,
+            After::Again => {}
+            After::Sleep { until_ms } => {
+                let may_sleep = core.borrow_mut().may_sleep(until_ms);
+                if may_sleep {
+                    bed.sleep().await;
+                }
+                core.borrow_mut().awake();
+            }
+        }
+        if executor.need_preempt() {
+            executor.yield_task_queue_now().await;
+        }
+    }
+}
+
+/// The safety timer.
+async fn watch<D: Driver>(core: Rc<RefCell<Core<D>>>, sleeper: Rc<Sleeper>) {
+    loop {
+        let asleep = sleeper.sleep_number();
+        glommio::timer::sleep(if asleep.is_some() { TICK_IDLE } else { TICK_BUSY }).await;
+        core.borrow().beat();
+        let asleep = sleeper.sleep_number();
+        if asleep.is_none() || !core.borrow_mut().has_work() {
+            continue;
+        }
+        glommio::timer::sleep(RING_GRACE).await;
+        if sleeper.sleep_number() == asleep && core.borrow_mut().has_work() {
+            core.borrow_mut().net.counters_mut().increment(Counter::TimerWakes);
+            sleeper.nudge();
+        }
+    }
+}
+
+impl<D: Driver> Core<D> {
+    fn beat(&self) {
+        self.shared.beat(self.index);
+    }
+}
+
+fn shut_down<D: Driver>(core: &RefCell<Core<D>>) {
+    let mut core = core.borrow_mut();
+    let Core { net, driver, .. } = &mut *core;
+    // A driver that panicked may do so again; it is told all the same, and not listened to.
+    let released = catch_unwind(AssertUnwindSafe(|| net.shut_down(driver))).unwrap_or(false);
+    if !released {
+        net.keep_buffers();
+    }
+}
+
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "without a message".to_owned(),
+    }
+}
