@@ -211,6 +211,7 @@ mod tests {
         check_value("admin", "true", &["admin"]);
         check_value("admin.password", "\"x\"", &[]);
         check_value("engine", r#"{"type":"memory"}"#, &[]);
+        check_value("engine.type", "\"\"", &[]);
         check_value(
             "engine",
             r#"{"type":"redis","redis":{"address":"x"}}"#,

@@ -251,6 +251,23 @@ fn namespaces() {
         list[1].options.presence && list[1].options.allow_history_for_client && list[2].options.join_leave
     );
 
+    // Two readings: the longer option wins.
+    let list = good(environment(&[
+        ("CORECAST_CHANNEL_NAMESPACES", "xx xx_force_push"),
+        ("CORECAST_CHANNEL_NAMESPACES_XX_FORCE_PUSH_JOIN_LEAVE", "true"),
+    ]))
+    .channel
+    .namespaces;
+    assert!(list[0].options.force_push_join_leave && !list[1].options.join_leave);
+
+    // A later list replaces an earlier one whole.
+    let mut sources =
+        file("c.json", r#"{"channel":{"namespaces":[{"name":"chat","presence":true},{"name":"old"}]}}"#);
+    sources.flags = sets(&["channel.namespaces=chat news"]).flags;
+    let list = good(sources).channel.namespaces;
+    assert_eq!(list.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["chat", "news"]);
+    assert!(!list[0].options.presence);
+
     let mut sources = file("c.yaml", "channel:\n  namespaces:\n  - name: chat\n    presence: true\n");
     sources.environment = environment(&[("CORECAST_CHANNEL_NAMESPACES_CHAT_JOIN_LEAVE", "true")]).environment;
     let chat = good(sources).channel.namespaces.remove(0);
