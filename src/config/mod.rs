@@ -1,5 +1,59 @@
 //! Settings: as the operator writes them, and as the server uses them.
+//!
+//! One table ([`settings`]) says which options there are; from it come the structs, their defaults, names in
+//! files and in the environment, checks, `gen-config` and `docs/CONFIG.md`. [`load`] turns file text,
+//! environment and flags into [`Settings`] that are known to be valid, or into all errors at once, each with
+//! its place, key, what was found and what is allowed.
+//!
+//! No files, environment or clock here: the caller brings texts.
 
+mod apply;
+mod centrifugo;
+mod check;
+mod duration;
+mod error;
+mod keys;
+mod load;
+mod nearest;
+mod node;
+mod overrides;
+mod read;
+mod reference;
+mod rules;
 mod settings;
+mod show;
+mod table;
+#[cfg(test)]
+mod tests;
+mod values;
 
-pub use settings::*;
+pub use error::{ConfigError, ConfigErrors, Place, Problem};
+pub use load::{Flag, Loaded, SourceFile, Sources, load};
+pub use read::{Format, TEXT_BYTES_MAX};
+pub use reference::reference;
+pub use settings::{
+    Backend, Channel, ChannelOptions, Client, Cores, Endpoint, EndpointKind, Health, HttpApi, HttpServer,
+    Log, Mesh, Namespace, Node, Prometheus, Runtime, Settings, Shutdown, WebSocket,
+};
+pub use show::show;
+
+/// For fuzzing: loads any bytes as a file of each format, as a variable and as a flag. Must not panic.
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for name in ["fuzz", "fuzz.json", "fuzz.toml", "fuzz.yaml"] {
+        let file = SourceFile { name: name.to_owned(), text: text.clone().into_owned() };
+        accept_or_explain(Sources { file: Some(file), ..Sources::default() });
+    }
+    let (key, value) = text.split_once('=').unwrap_or((&text, ""));
+    let flag = Flag { flag: "--set".to_owned(), key: key.to_owned(), value: value.to_owned() };
+    accept_or_explain(Sources { flags: vec![flag], ..Sources::default() });
+    let name = format!("CORECAST_{key}");
+    accept_or_explain(Sources { environment: vec![(name, value.to_owned())], ..Sources::default() });
+}
+
+fn accept_or_explain(sources: Sources) {
+    match load(sources) {
+        Ok(loaded) => drop(show(&loaded.settings, Format::Toml)),
+        Err(errors) => assert!(!errors.to_string().is_empty(), "an error says something"),
+    }
+}

@@ -1,220 +1,285 @@
-//! Settings as the server uses them. Everything here is valid: whoever builds it has checked it.
+//! Settings as the server uses them, and the one table of options they come from.
 //!
 //! Field paths are the keys: `settings.client.ping_interval` is `client.ping_interval`. Keys and defaults are
-//! those of Centrifugo v6 where a feature is shared.
+//! those of Centrifugo v6 where a feature is shared. What [`load`](super::load) returns is valid; whoever
+//! fills the fields by hand answers for that.
 
-use std::time::Duration;
+use super::{
+    node::Value,
+    rules::Rule,
+    table::{Opt, OptionValue, Section, read, sections},
+};
+use std::{marker::PhantomData, time::Duration};
 
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Settings {
-    pub http_server: HttpServer,
-    pub client: Client,
-    pub channel: Channel,
-    pub websocket: WebSocket,
-    pub http_api: HttpApi,
-    pub health: Endpoint<Health>,
-    pub prometheus: Endpoint<Prometheus>,
-    pub node: Node,
-    pub shutdown: Shutdown,
-    pub runtime: Runtime,
-    pub mesh: Mesh,
-    pub log: Log,
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpServer {
-    /// Empty: all addresses, IPv6 and IPv4.
-    pub address: String,
-    pub port: u16,
-    /// Bytes of a request head; more is answered 431.
-    pub header_size_max: usize,
-    pub header_count_max: usize,
-    /// Bytes of a request body (server API); more is answered 413.
-    pub body_size_max: usize,
-    /// Longest a request head or a WebSocket handshake may take.
-    pub head_timeout: Duration,
-    /// Idle keep-alive connections are closed after this.
-    pub keep_alive_timeout: Duration,
-    /// Pipelined requests of one connection waiting for their answers; beyond, reading pauses.
-    pub pipeline_max: usize,
-    /// Expect the PROXY protocol (v1 or v2) in front of every connection.
-    pub proxy_protocol: bool,
-    /// Addresses or networks (CIDR) whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<String>,
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
-impl Default for HttpServer {
-    fn default() -> Self {
-        Self {
-            address: String::new(),
-            port: 8000,
-            header_size_max: 16 * 1024,
-            header_count_max: 100,
-            body_size_max: 1024 * 1024,
-            head_timeout: Duration::from_secs(10),
-            keep_alive_timeout: Duration::from_secs(75),
-            pipeline_max: 64,
-            proxy_protocol: false,
-            trusted_proxies: Vec::new(),
-        }
+/// Sizes in bytes: at least one, at most 4 GiB.
+const SIZE: Rule = Rule::Range(1, 4 << 30);
+/// How long to wait for something: never zero, at most a day.
+const WAIT: Rule = Rule::Time(ms(1), seconds(24 * 3600));
+/// How long to keep something: at most ten years.
+const TTL: Rule = Rule::ZeroOrTime(ms(1), seconds(87_600 * 3600));
+
+sections! {
+    /// Everything that can be set.
+    Settings {}
+    + parts {
+        /// The port clients and backends connect to.
+        http_server: HttpServer,
+        /// Client connections.
+        client: Client,
+        /// Channel names and what they may do.
+        channel: Channel,
+        /// The WebSocket transport.
+        websocket: WebSocket,
+        /// The HTTP server API.
+        http_api: HttpApi,
+        /// The health check.
+        health: Endpoint<Health>,
+        /// Metrics in Prometheus text.
+        prometheus: Endpoint<Prometheus>,
+        /// This process among others.
+        node: Node,
+        /// Stopping.
+        shutdown: Shutdown,
+        /// Cores, buffers and sockets.
+        runtime: Runtime,
+        /// The queues between cores.
+        mesh: Mesh,
+        /// Logging, to standard error.
+        log: Log,
+    }
+
+    HttpServer {
+        /// Address to listen on. Empty: all addresses, IPv6 and IPv4.
+        address: String = String::new(), Rule::Address;
+        /// Port to listen on. 0 takes a free one, said at start.
+        port: u16 = 8000, Rule::Range(0, 65_535);
+        /// Bytes of a request head; more is answered 431. A connection holds as much while a head arrives.
+        header_size_max: usize = 16 * KIB, Rule::Range(256, 1 << 20);
+        /// Header fields of a request; more is answered 431.
+        header_count_max: usize = 100, Rule::Range(8, 1000);
+        /// Bytes of a request body (server API); more is answered 413. A connection holds as much while a body arrives.
+        body_size_max: usize = MIB, Rule::Range(1, 1 << 30);
+        /// Longest a request head or a WebSocket handshake may take.
+        head_timeout: Duration = seconds(10), WAIT;
+        /// Idle keep-alive connections are closed after this.
+        keep_alive_timeout: Duration = seconds(75), WAIT;
+        /// Pipelined requests of one connection waiting for their answers; beyond, reading pauses.
+        pipeline_max: usize = 64, Rule::Range(1, 1024);
+        /// Expect the PROXY protocol (v1 or v2) in front of every connection.
+        proxy_protocol: bool = false, Rule::Any;
+        /// Addresses or networks (CIDR) whose `X-Forwarded-For` is believed.
+        trusted_proxies: Vec<String> = Vec::new(), Rule::Networks;
+    }
+
+    Client {
+        /// Origins browsers may connect from, as `https://example.com`, with `*` as wildcard. Empty: only clients that send no `Origin` header.
+        allowed_origins: Vec<String> = Vec::new(), Rule::Patterns;
+        /// How often the server pings a client. Must be longer than `client.pong_timeout`.
+        ping_interval: Duration = seconds(25), WAIT;
+        /// A client that does not answer a ping for this long is disconnected with 3012.
+        pong_timeout: Duration = seconds(8), WAIT;
+        /// A client that has not connected successfully after this is disconnected with 3502.
+        stale_close_delay: Duration = seconds(10), WAIT;
+        /// Channels one connection may be subscribed to; more is answered with error 106.
+        channel_limit: usize = 128, Rule::Range(1, 1_000_000);
+        /// Bytes that may wait for one client; above it is disconnected with 3008. Bounds memory: worst case is this times the number of connections.
+        queue_max_size: usize = MIB, SIZE;
+        /// Bytes of commands of one connection that may wait for earlier ones; when full, reading pauses.
+        held_max_size: usize = 256 * KIB, SIZE;
+        /// Publications one history call of a client may return.
+        history_max_publication_limit: usize = 300, Rule::Range(1, 1_000_000);
+        /// Publications that can be recovered at once; who missed more is told `recovered: false`.
+        recovery_max_publication_limit: usize = 300, Rule::Range(1, 1_000_000);
+        /// How often the position of a positioned subscription is compared with its channel's.
+        channel_position_check_delay: Duration = seconds(40), WAIT;
+        /// Accept clients without a token, as users with an empty id.
+        allow_anonymous_connect_without_token: bool = false, Rule::Any;
+        /// Everything is allowed to everybody: development only.
+        insecure: bool = false, Rule::Any;
+        /// Tell clients the server's time in the reply to connect.
+        connect_include_server_time: bool = false, Rule::Any;
+    }
+
+    Channel {
+        /// Bytes of a channel name; longer is answered with error 107.
+        max_length: usize = 255, Rule::Range(1, 65_535);
+        /// Channels that begin with this need a subscription token.
+        private_prefix: String = "$".into(), Rule::Mark;
+        /// What stands between namespace and the rest of a channel name.
+        namespace_boundary: String = ":".into(), Rule::Mark;
+        /// What stands before the users a user-limited channel is for.
+        user_boundary: String = "#".into(), Rule::Mark;
+        /// What stands between those users.
+        user_separator: String = ",".into(), Rule::Mark;
+        /// How long a stream's position outlives its last publication, where a namespace does not say. Costs a few dozen bytes per channel that had history.
+        history_meta_ttl: Duration = seconds(720 * 3600), Rule::Time(seconds(1), seconds(87_600 * 3600));
+    }
+    + parts {
+        /// Channels whose name has no namespace.
+        without_namespace: ChannelOptions,
+        /// Namespaces by name, each with the options of `channel.without_namespace`.
+        namespaces: Vec<Namespace>,
+    }
+
+    /// What a namespace says about its channels. Everything is off by default.
+    ChannelOptions {
+        /// Keep who is subscribed. Memory: one entry per subscription.
+        presence: bool = false, Rule::Any;
+        /// Send join and leave messages to subscribers that ask for them. Costs a message to each of them per subscribe and unsubscribe.
+        join_leave: bool = false, Rule::Any;
+        /// Send join and leave messages to all subscribers, asked or not.
+        force_push_join_leave: bool = false, Rule::Any;
+        /// Publications kept per channel; needs `history_ttl` as well. 0: none. Memory: worst case is this times the size of a publication, per channel.
+        history_size: usize = 0, Rule::Range(0, 1_000_000);
+        /// How long publications are kept; needs `history_size` as well. 0s: none.
+        history_ttl: Duration = Duration::ZERO, TTL;
+        /// How long a stream's position outlives its last publication. 0s: `channel.history_meta_ttl`.
+        history_meta_ttl: Duration = Duration::ZERO, TTL;
+        /// Every subscription is positioned: told at once when publications were lost on the way.
+        force_positioning: bool = false, Rule::Any;
+        /// Clients may ask for positioned subscriptions.
+        allow_positioning: bool = false, Rule::Any;
+        /// Every subscription is recoverable: after a reconnect it gets what it missed. Needs history.
+        force_recovery: bool = false, Rule::Any;
+        /// Clients may ask for recoverable subscriptions.
+        allow_recovery: bool = false, Rule::Any;
+        /// Clients with a user id may subscribe without a subscription token.
+        allow_subscribe_for_client: bool = false, Rule::Any;
+        /// Clients without a user id may subscribe too; needs `allow_subscribe_for_client`.
+        allow_subscribe_for_anonymous: bool = false, Rule::Any;
+        /// Clients with a user id may publish.
+        allow_publish_for_client: bool = false, Rule::Any;
+        /// Subscribers of the channel may publish.
+        allow_publish_for_subscriber: bool = false, Rule::Any;
+        /// What is allowed above holds for clients without a user id as well.
+        allow_publish_for_anonymous: bool = false, Rule::Any;
+        /// Clients with a user id may ask for presence.
+        allow_presence_for_client: bool = false, Rule::Any;
+        /// Subscribers of the channel may ask for presence.
+        allow_presence_for_subscriber: bool = false, Rule::Any;
+        /// What is allowed above holds for clients without a user id as well.
+        allow_presence_for_anonymous: bool = false, Rule::Any;
+        /// Clients with a user id may ask for history.
+        allow_history_for_client: bool = false, Rule::Any;
+        /// Subscribers of the channel may ask for history.
+        allow_history_for_subscriber: bool = false, Rule::Any;
+        /// What is allowed above holds for clients without a user id as well.
+        allow_history_for_anonymous: bool = false, Rule::Any;
+        /// Allow channels limited to users by `channel.user_boundary`.
+        allow_user_limited_channels: bool = false, Rule::Any;
+    }
+
+    WebSocket {
+        /// Do not serve WebSocket.
+        disabled: bool = false, Rule::Any;
+        /// Path of the endpoint.
+        handler_prefix: String = "/connection/websocket".into(), Rule::Path;
+        /// Bytes of one message from a client; more closes with 1009. A connection holds as much while a message arrives.
+        message_size_limit: usize = 65_536, Rule::Range(1, 1 << 30);
+        /// A connection that takes no bytes for this long is closed with 3009.
+        write_timeout: Duration = seconds(1), WAIT;
+        /// Shared frames are closed at this many bytes. Some SDKs refuse more than 1 MiB.
+        frame_size_target: usize = 65_536, Rule::Range(1, 1 << 20);
+        /// How long the server waits for the peer's close after its own.
+        close_timeout: Duration = seconds(5), WAIT;
+    }
+
+    HttpApi {
+        /// Do not serve the API.
+        disabled: bool = false, Rule::Any;
+        /// Path below which the methods are.
+        handler_prefix: String = "/api".into(), Rule::Path;
+        /// Key callers send in `X-API-Key`. Empty and not insecure: every call is answered 401.
+        key: String = String::new(), Rule::Secret;
+        /// Accept calls without a key: development only, or behind a firewall.
+        insecure: bool = false, Rule::Any;
+        /// Empty: errors are 200 with an error in the body. `transport`: errors are HTTP statuses as well.
+        error_mode: String = String::new(), Rule::Words(&["", "transport"]);
+        /// Longest a call waits for other cores.
+        timeout: Duration = seconds(5), WAIT;
+    }
+
+    Node {
+        /// Name of this process in `info`. Empty: host name and port.
+        name: String = String::new(), Rule::Any;
+    }
+
+    Shutdown {
+        /// Longest the process takes to stop after SIGTERM: clients are told 3001, and what remains then is cut.
+        timeout: Duration = seconds(30), Rule::ZeroOrTime(ms(1), seconds(24 * 3600));
+    }
+
+    Runtime {
+        /// Cores to run on: `all` the cpuset allows, a count of the first ones, or a list of CPUs.
+        cores: Cores = Cores::All, Rule::Any;
+        /// How sockets are driven: `ring` (Linux 6.1 or later), `poll` (5.8 or later), or `auto`: the best there is.
+        backend: Backend = Backend::Auto, Rule::Words(&["auto", "ring", "poll"]);
+        /// Hand fresh connections to the core that has fewest.
+        balance: bool = true, Rule::Any;
+        /// Read buffers lent per core. Memory per core: this times `runtime.buffer_size`.
+        buffer_count: u16 = 256, Rule::PowerOfTwo(32_768);
+        /// Bytes of each read buffer.
+        buffer_size: usize = 16 * KIB, Rule::Range(256, 1 << 20);
+        /// A turn of a core handles at most this many completions before it writes.
+        turn_completions_max: usize = 1024, Rule::Range(1, 65_536);
+        /// A turn of a core handles completions for at most this long before it writes.
+        turn_time_max: Duration = Duration::from_micros(200), Rule::Time(Duration::from_micros(1), seconds(1));
+        /// Bytes that blocked connections of a core may hold in shared segments before they are copied out.
+        held_segments_max_size: usize = 64 * MIB, SIZE;
+        /// Length of the kernel's accept queue of each listener; the kernel caps it at `net.core.somaxconn`.
+        listen_backlog: u32 = 4096, Rule::Range(1, 65_535);
+    }
+
+    Mesh {
+        /// Questions a core may have open with each peer. Without credit reading pauses, API calls get 111.
+        credit: usize = 4096, Rule::Range(1, 1_000_000);
+        /// Bytes of forwarded publications that may wait for each peer; beyond, they are dropped and declared. Memory: this times the pairs of cores.
+        queue_max_size: usize = 32 * MIB, SIZE;
+        /// A question that is not answered in this time is answered with an internal error.
+        ask_timeout: Duration = seconds(5), WAIT;
+    }
+
+    Log {
+        /// Least important messages that are written; `none` writes nothing.
+        level: String = "info".into(), Rule::Words(&["debug", "info", "warn", "error", "none"]);
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Client {
-    pub allowed_origins: Vec<String>,
-    pub ping_interval: Duration,
-    pub pong_timeout: Duration,
-    pub stale_close_delay: Duration,
-    /// Channels one connection may be subscribed to.
-    pub channel_limit: usize,
-    /// Bytes that may wait for one client; above it is disconnected with 3008.
-    pub queue_max_size: usize,
-    /// Bytes of commands of one connection that may wait for earlier ones; when full, reading pauses.
-    pub held_max_size: usize,
-    pub history_max_publication_limit: usize,
-    pub recovery_max_publication_limit: usize,
-    pub channel_position_check_delay: Duration,
-    pub allow_anonymous_connect_without_token: bool,
-    /// Everything is allowed to everybody: development only.
-    pub insecure: bool,
-    pub connect_include_server_time: bool,
-}
-
-impl Default for Client {
-    fn default() -> Self {
-        Self {
-            allowed_origins: Vec::new(),
-            ping_interval: Duration::from_secs(25),
-            pong_timeout: Duration::from_secs(8),
-            stale_close_delay: Duration::from_secs(10),
-            channel_limit: 128,
-            queue_max_size: 1024 * 1024,
-            held_max_size: 256 * 1024,
-            history_max_publication_limit: 300,
-            recovery_max_publication_limit: 300,
-            channel_position_check_delay: Duration::from_secs(40),
-            allow_anonymous_connect_without_token: false,
-            insecure: false,
-            connect_include_server_time: false,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Channel {
-    /// Bytes of a channel name.
-    pub max_length: usize,
-    pub private_prefix: String,
-    pub namespace_boundary: String,
-    pub user_boundary: String,
-    pub user_separator: String,
-    /// How long a stream's position outlives its last publication, where a namespace does not say.
-    pub history_meta_ttl: Duration,
-    pub without_namespace: ChannelOptions,
-    pub namespaces: Vec<Namespace>,
-}
-
-impl Default for Channel {
-    fn default() -> Self {
-        Self {
-            max_length: 255,
-            private_prefix: "$".into(),
-            namespace_boundary: ":".into(),
-            user_boundary: "#".into(),
-            user_separator: ",".into(),
-            history_meta_ttl: Duration::from_secs(720 * 3600),
-            without_namespace: ChannelOptions::default(),
-            namespaces: Vec::new(),
-        }
-    }
-}
-
+/// A namespace: its name and what it says about its channels.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Namespace {
     pub name: String,
     pub options: ChannelOptions,
 }
 
-/// What a namespace says about its channels. Everything is off by default.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct ChannelOptions {
-    pub presence: bool,
-    pub join_leave: bool,
-    pub force_push_join_leave: bool,
-    /// History needs both size and ttl above zero.
-    pub history_size: usize,
-    pub history_ttl: Duration,
-    /// Zero: `channel.history_meta_ttl`.
-    pub history_meta_ttl: Duration,
-    pub force_positioning: bool,
-    pub allow_positioning: bool,
-    pub force_recovery: bool,
-    pub allow_recovery: bool,
-    pub allow_subscribe_for_client: bool,
-    pub allow_subscribe_for_anonymous: bool,
-    pub allow_publish_for_client: bool,
-    pub allow_publish_for_subscriber: bool,
-    pub allow_publish_for_anonymous: bool,
-    pub allow_presence_for_client: bool,
-    pub allow_presence_for_subscriber: bool,
-    pub allow_presence_for_anonymous: bool,
-    pub allow_history_for_client: bool,
-    pub allow_history_for_subscriber: bool,
-    pub allow_history_for_anonymous: bool,
-    pub allow_user_limited_channels: bool,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct WebSocket {
-    pub disabled: bool,
-    pub handler_prefix: String,
-    /// Bytes of one message from a client; more closes with 1009.
-    pub message_size_limit: usize,
-    /// A connection that takes no bytes for this long is closed with 3009.
-    pub write_timeout: Duration,
-    /// Shared frames are closed at this many bytes.
-    pub frame_size_target: usize,
-    /// How long the server waits for the peer's close after its own.
-    pub close_timeout: Duration,
-}
-
-impl Default for WebSocket {
-    fn default() -> Self {
-        Self {
-            disabled: false,
-            handler_prefix: "/connection/websocket".into(),
-            message_size_limit: 65_536,
-            write_timeout: Duration::from_secs(1),
-            frame_size_target: 65_536,
-            close_timeout: Duration::from_secs(5),
-        }
+impl Section for Namespace {
+    fn options(&self) -> Vec<&'static Opt> {
+        const NAME: Opt =
+            Opt { name: "name", kind: String::KIND, rule: Rule::Name, text: " Name, before the boundary." };
+        [&NAME].into_iter().chain(self.options.options()).collect()
     }
-}
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpApi {
-    pub disabled: bool,
-    pub handler_prefix: String,
-    /// Empty and not insecure: every call is answered 401.
-    pub key: String,
-    pub insecure: bool,
-    /// "" or "transport".
-    pub error_mode: String,
-    /// Longest a call waits for other cores.
-    pub timeout: Duration,
-}
-
-impl Default for HttpApi {
-    fn default() -> Self {
-        Self {
-            disabled: false,
-            handler_prefix: "/api".into(),
-            key: String::new(),
-            insecure: false,
-            error_mode: String::new(),
-            timeout: Duration::from_secs(5),
+    fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
+        if name == "name" {
+            self.name = read(value, &Rule::Name)?;
+            return Ok(());
         }
+        self.options.set(name, value)
+    }
+
+    fn show(&self, name: &str) -> Value {
+        if name == "name" { Value::text(&self.name) } else { self.options.show(name) }
     }
 }
 
@@ -223,78 +288,61 @@ impl Default for HttpApi {
 pub struct Endpoint<Kind> {
     pub enabled: bool,
     pub handler_prefix: String,
-    pub kind: std::marker::PhantomData<Kind>,
+    pub kind: PhantomData<Kind>,
 }
 
+/// Marks the endpoint that says whether all cores turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health;
+/// Marks the endpoint of the metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prometheus;
 
-impl Default for Endpoint<Health> {
+/// Where an endpoint is unless told otherwise.
+pub trait EndpointKind {
+    const HANDLER_PREFIX: &'static str;
+}
+
+impl EndpointKind for Health {
+    const HANDLER_PREFIX: &'static str = "/health";
+}
+
+impl EndpointKind for Prometheus {
+    const HANDLER_PREFIX: &'static str = "/metrics";
+}
+
+impl<K: EndpointKind> Default for Endpoint<K> {
     fn default() -> Self {
-        Self { enabled: true, handler_prefix: "/health".into(), kind: std::marker::PhantomData }
+        Self { enabled: true, handler_prefix: K::HANDLER_PREFIX.into(), kind: PhantomData }
     }
 }
 
-impl Default for Endpoint<Prometheus> {
-    fn default() -> Self {
-        Self { enabled: true, handler_prefix: "/metrics".into(), kind: std::marker::PhantomData }
+impl<K> Section for Endpoint<K> {
+    fn options(&self) -> Vec<&'static Opt> {
+        const ENABLED: Opt = Opt { name: "enabled", kind: bool::KIND, rule: Rule::Any, text: " Serve it." };
+        const PATH: Opt = Opt {
+            name: "handler_prefix",
+            kind: String::KIND,
+            rule: Rule::Path,
+            text: " Path of the endpoint.",
+        };
+        vec![&ENABLED, &PATH]
     }
-}
 
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Node {
-    /// Empty: host name and port.
-    pub name: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Shutdown {
-    pub timeout: Duration,
-}
-
-impl Default for Shutdown {
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(30) }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Runtime {
-    pub cores: Cores,
-    pub backend: Backend,
-    /// Hand fresh connections to the core that has fewest.
-    pub balance: bool,
-    /// Read buffers lent per core, and the bytes of each.
-    pub buffer_count: u16,
-    pub buffer_size: usize,
-    /// A turn handles at most this many completions …
-    pub turn_completions_max: usize,
-    /// … or this long, before it writes.
-    pub turn_time_max: Duration,
-    /// Bytes that blocked connections of a core may hold in shared segments before they are copied out.
-    pub held_segments_max_size: usize,
-    /// Length of the kernel's accept queue of each listener.
-    pub listen_backlog: u32,
-}
-
-impl Default for Runtime {
-    fn default() -> Self {
-        Self {
-            cores: Cores::All,
-            backend: Backend::Auto,
-            balance: true,
-            buffer_count: 256,
-            buffer_size: 16 * 1024,
-            turn_completions_max: 1024,
-            turn_time_max: Duration::from_micros(200),
-            held_segments_max_size: 64 * 1024 * 1024,
-            listen_backlog: 4096,
+    fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
+        match name {
+            "enabled" => self.enabled = read(value, &Rule::Any)?,
+            _ => self.handler_prefix = read(value, &Rule::Path)?,
         }
+        Ok(())
+    }
+
+    fn show(&self, name: &str) -> Value {
+        if name == "enabled" { self.enabled.show() } else { self.handler_prefix.show() }
     }
 }
 
+/// Which cores to run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cores {
     /// As many as the cpuset allows.
@@ -305,6 +353,7 @@ pub enum Cores {
     List(Vec<usize>),
 }
 
+/// How sockets are driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// Ring where the kernel has what it needs, otherwise poll.
@@ -313,31 +362,50 @@ pub enum Backend {
     Poll,
 }
 
-/// The queues between cores.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mesh {
-    /// Questions a core may have open with each peer. Without credit reading pauses, API calls get 111.
-    pub credit: usize,
-    /// Bytes of forwarded publications that may wait for each peer; beyond, they are dropped and declared.
-    pub queue_max_size: usize,
-    /// A question that is not answered in this time is answered with an internal error.
-    pub ask_timeout: Duration,
-}
-
-impl Default for Mesh {
-    fn default() -> Self {
-        Self { credit: 4096, queue_max_size: 32 * 1024 * 1024, ask_timeout: Duration::from_secs(5) }
+impl Settings {
+    /// Settings for `--dev`: everybody may do everything on every channel, on this machine only.
+    ///
+    /// History of 100 publications and five minutes with recovery, presence, join and leave.
+    #[must_use]
+    pub fn dev() -> Self {
+        let mut settings = Self::default();
+        settings.http_server.address = "127.0.0.1".into();
+        settings.client.allowed_origins = vec!["*".into()];
+        settings.client.insecure = true;
+        settings.client.allow_anonymous_connect_without_token = true;
+        settings.http_api.insecure = true;
+        settings.channel.without_namespace = ChannelOptions::dev();
+        settings
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Log {
-    /// "debug", "info", "warn", "error" or "none".
-    pub level: String,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: "info".into() }
+impl ChannelOptions {
+    /// The channel options of [`Settings::dev`].
+    #[must_use]
+    pub fn dev() -> Self {
+        Self {
+            presence: true,
+            join_leave: true,
+            force_push_join_leave: true,
+            history_size: 100,
+            history_ttl: seconds(300),
+            history_meta_ttl: Duration::ZERO,
+            force_positioning: true,
+            allow_positioning: true,
+            force_recovery: true,
+            allow_recovery: true,
+            allow_subscribe_for_client: true,
+            allow_subscribe_for_anonymous: true,
+            allow_publish_for_client: true,
+            allow_publish_for_subscriber: true,
+            allow_publish_for_anonymous: true,
+            allow_presence_for_client: true,
+            allow_presence_for_subscriber: true,
+            allow_presence_for_anonymous: true,
+            allow_history_for_client: true,
+            allow_history_for_subscriber: true,
+            allow_history_for_anonymous: true,
+            allow_user_limited_channels: true,
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A counter is one addition to a `u64` the core owns: no atomics, no labels looked up on the way.
 
+pub mod prometheus;
+
 macro_rules! counters {
     ($($variant:ident, $kind:ident, $name:literal, $help:literal;)*) => {
         /// What is counted.

@@ -1,0 +1,240 @@
+//! Centrifugo's options that Corecast does not have, so that their users are told so and not "unknown key".
+//!
+//! One that is set to what Corecast does anyway (mostly: off) is accepted without a word, so that a
+//! configuration that only mentions features it does not use can be brought along as it is.
+
+use super::{
+    duration,
+    node::{Entry, Value},
+};
+
+/// When an option can be accepted although nothing reads it.
+#[derive(Clone, Copy, Debug)]
+enum Fine {
+    /// It tunes something that does not exist here.
+    Always,
+    /// Off in every form: false, 0, "", empty.
+    Off,
+    /// A section that does nothing unless its `enabled` is true.
+    Disabled,
+    /// This value, or off.
+    Is(&'static str),
+    /// This value only: off would mean something else.
+    Only(&'static str),
+}
+
+/// Keys, and with each all keys below it. The first that matches decides.
+const OPTIONS: &[(&str, Fine)] = &[
+    ("admin", Fine::Disabled),
+    ("broker", Fine::Disabled),
+    ("brokers", Fine::Off),
+    ("channel.patterns", Fine::Off),
+    ("channel.proxy", Fine::Off),
+    ("clickhouse_analytics", Fine::Disabled),
+    ("client.channel_position_max_time_lag", Fine::Off),
+    ("client.concurrency", Fine::Off),
+    ("client.connect_code_to_unidirectional_disconnect", Fine::Disabled),
+    ("client.connection_limit", Fine::Off),
+    ("client.connection_rate_limit", Fine::Off),
+    ("client.disallow_anonymous_connection_tokens", Fine::Off),
+    ("client.expired_close_delay", Fine::Only("25s")),
+    ("client.expired_sub_close_delay", Fine::Only("25s")),
+    ("client.insecure_skip_token_signature_verify", Fine::Off),
+    ("client.presence_update_interval", Fine::Only("27s")),
+    ("client.proxy.connect", Fine::Disabled),
+    ("client.proxy.refresh", Fine::Disabled),
+    ("client.proxy", Fine::Off),
+    ("client.rate_limit", Fine::Off),
+    ("client.subscribe_to_user_personal_channel", Fine::Disabled),
+    ("client.subscription_token", Fine::Disabled),
+    ("client.token.user_id_claim", Fine::Is("sub")),
+    ("client.token", Fine::Off),
+    ("client.user_connection_limit", Fine::Off),
+    ("client.user_id_http_header", Fine::Off),
+    ("consumers", Fine::Off),
+    ("controller", Fine::Disabled),
+    ("database", Fine::Disabled),
+    ("debug", Fine::Disabled),
+    ("dev", Fine::Disabled),
+    ("distributed_rate_limit", Fine::Disabled),
+    ("emulation", Fine::Always),
+    ("enable_unreleased_features", Fine::Off),
+    ("engine.type", Fine::Is("memory")),
+    ("engine", Fine::Off),
+    ("graphite", Fine::Disabled),
+    ("grpc_api", Fine::Disabled),
+    ("health.external", Fine::Off),
+    ("http_api.external", Fine::Off),
+    ("http_server.h2c_external", Fine::Off),
+    ("http_server.http3", Fine::Disabled),
+    ("http_server.internal_address", Fine::Off),
+    ("http_server.internal_port", Fine::Off),
+    ("http_server.internal_tls", Fine::Disabled),
+    ("http_server.tls", Fine::Disabled),
+    ("http_server.tls_autocert", Fine::Disabled),
+    ("http_server.tls_external", Fine::Off),
+    ("http_stream", Fine::Disabled),
+    ("init", Fine::Disabled),
+    ("log.file", Fine::Off),
+    ("map_broker.type", Fine::Is("memory")),
+    ("map_broker", Fine::Off),
+    ("node.info_metrics_aggregate_interval", Fine::Only("60s")),
+    ("opentelemetry", Fine::Disabled),
+    ("pid_file", Fine::Off),
+    ("presence_manager", Fine::Disabled),
+    ("presence_managers", Fine::Off),
+    ("prometheus.instrument_http_handlers", Fine::Off),
+    ("proxies", Fine::Off),
+    ("push_notifications", Fine::Disabled),
+    ("rpc", Fine::Off),
+    ("singleflight", Fine::Disabled),
+    ("sse", Fine::Disabled),
+    ("swagger", Fine::Disabled),
+    ("uni_grpc", Fine::Disabled),
+    ("uni_http_stream", Fine::Disabled),
+    ("uni_sse", Fine::Disabled),
+    ("uni_websocket", Fine::Disabled),
+    ("usage_stats", Fine::Always),
+    ("user_status", Fine::Disabled),
+    ("websocket.compression", Fine::Off),
+    ("websocket.compression_level", Fine::Always),
+    ("websocket.compression_min_size", Fine::Always),
+    ("websocket.decompressed_message_size_limit", Fine::Always),
+    ("websocket.read_buffer_size", Fine::Always),
+    ("websocket.use_write_buffer_pool", Fine::Always),
+    ("websocket.write_buffer_size", Fine::Always),
+    ("webtransport", Fine::Disabled),
+    // Options of namespaces.
+    ("channel.without_namespace.allow_channel_compaction", Fine::Off),
+    ("channel.without_namespace.allow_tags_filter", Fine::Off),
+    ("channel.without_namespace.allowed_delta_types", Fine::Off),
+    ("channel.without_namespace.auto_cache_recover", Fine::Off),
+    ("channel.without_namespace.channel_regex", Fine::Off),
+    ("channel.without_namespace.client_publish_debounce_interval", Fine::Off),
+    ("channel.without_namespace.delta_publish", Fine::Off),
+    ("channel.without_namespace.force_recovery_mode", Fine::Is("stream")),
+    ("channel.without_namespace.history_cel", Fine::Off),
+    ("channel.without_namespace.keep_latest_publication", Fine::Off),
+    ("channel.without_namespace.map", Fine::Off),
+    ("channel.without_namespace.map_clients_presence_channel_prefix", Fine::Off),
+    ("channel.without_namespace.map_users_presence_channel_prefix", Fine::Off),
+    ("channel.without_namespace.presence_cel", Fine::Off),
+    ("channel.without_namespace.publication_data_format", Fine::Off),
+    ("channel.without_namespace.publish_cel", Fine::Off),
+    ("channel.without_namespace.publish_proxy_enabled", Fine::Off),
+    ("channel.without_namespace.publish_proxy_name", Fine::Always),
+    ("channel.without_namespace.shared_poll", Fine::Off),
+    ("channel.without_namespace.sub_refresh_proxy_enabled", Fine::Off),
+    ("channel.without_namespace.sub_refresh_proxy_name", Fine::Always),
+    ("channel.without_namespace.subscribe_cel", Fine::Off),
+    ("channel.without_namespace.subscribe_proxy_enabled", Fine::Off),
+    ("channel.without_namespace.subscribe_proxy_name", Fine::Always),
+    ("channel.without_namespace.subscribe_stream_proxy_bidirectional", Fine::Always),
+    ("channel.without_namespace.subscribe_stream_proxy_enabled", Fine::Off),
+    ("channel.without_namespace.subscribe_stream_proxy_name", Fine::Always),
+    ("channel.without_namespace.subscription_type", Fine::Is("stream")),
+];
+
+/// All keys of this table, for the documentation.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().map(|(key, _)| *key)
+}
+
+/// Whether `key` is, or is below, an option of this table.
+pub fn knows(key: &str) -> bool {
+    rule(key).is_some()
+}
+
+fn rule(key: &str) -> Option<(&'static str, Fine)> {
+    let covers = |at: &str| key.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    OPTIONS.iter().find(|(at, _)| covers(at)).copied()
+}
+
+/// Calls `wrong` for every value at or below `key` that asks for something Corecast does not do.
+///
+/// `key` is one that [`knows`] knows.
+pub fn check<'a>(key: &str, entry: &'a Entry, wrong: &mut dyn FnMut(&str, &'a Entry)) {
+    match &entry.node.value {
+        Value::Map(entries) => {
+            for entry in entries {
+                check(&format!("{key}.{}", entry.key), entry, wrong);
+            }
+        }
+        value => {
+            if !rule(key).is_some_and(|(at, fine)| accepts(key, at, fine, value)) {
+                wrong(key, entry);
+            }
+        }
+    }
+}
+
+fn accepts(key: &str, at: &str, fine: Fine, value: &Value) -> bool {
+    match fine {
+        Fine::Always => true,
+        Fine::Off => off(value),
+        Fine::Disabled => off(value) || (key != at && key.strip_prefix(at) != Some(".enabled")),
+        Fine::Is(default) => off(value) || *value == Value::text(default),
+        Fine::Only(default) => match value {
+            Value::Text(text) => duration::parse(text) == duration::parse(default),
+            _ => false,
+        },
+    }
+}
+
+fn off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) | Value::Int(0) => true,
+        Value::Text(text) => text.is_empty() || duration::parse(text).is_some_and(|it| it.is_zero()),
+        Value::List(items) => items.is_empty(),
+        Value::Map(entries) => entries.iter().all(|entry| off(&entry.node.value)),
+        Value::Bool(true) | Value::Int(_) | Value::Float(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::read;
+
+    #[test]
+    fn accepts_what_asks_for_nothing() {
+        #[track_caller]
+        fn check_value(key: &str, json: &str, want: &[&str]) {
+            let entry = Entry::new(key, read::json(json).unwrap().value);
+            assert!(knows(key), "{key}");
+            let mut found = Vec::new();
+            check(key, &entry, &mut |key, _| found.push(key.to_owned()));
+            assert_eq!(found, want, "{key} {json}");
+        }
+        check_value("admin", r#"{"enabled":false,"password":"x","secret":"y"}"#, &[]);
+        check_value("admin", r#"{"password":"x","enabled":true}"#, &["admin.enabled"]);
+        check_value("admin", "true", &["admin"]);
+        check_value("admin.password", "\"x\"", &[]);
+        check_value("engine", r#"{"type":"memory"}"#, &[]);
+        check_value("engine.type", "\"\"", &[]);
+        check_value(
+            "engine",
+            r#"{"type":"redis","redis":{"address":"x"}}"#,
+            &["engine.type", "engine.redis.address"],
+        );
+        check_value("usage_stats", r#"{"disabled":true}"#, &[]);
+        check_value("client.token", r#"{"hmac_secret_key":""}"#, &[]);
+        check_value("client.token.hmac_secret_key", "\"s\"", &["client.token.hmac_secret_key"]);
+        check_value("client.expired_close_delay", "\"25s\"", &[]);
+        check_value("client.expired_close_delay", "\"25000ms\"", &[]);
+        check_value("client.expired_close_delay", "\"0s\"", &["client.expired_close_delay"]);
+        check_value("proxies", "[]", &[]);
+        check_value("proxies", "[{}]", &["proxies"]);
+        check_value("http_server.tls", r#"{"enabled":true,"cert_pem":"x"}"#, &["http_server.tls.enabled"]);
+        check_value("http_server.tls_external", "true", &["http_server.tls_external"]);
+        check_value("client.proxy", r#"{"connect":{"enabled":false,"endpoint":"x"}}"#, &[]);
+        check_value("websocket.compression", "true", &["websocket.compression"]);
+        check_value("channel.without_namespace.force_recovery_mode", "\"stream\"", &[]);
+        check_value(
+            "channel.without_namespace.force_recovery_mode",
+            "\"cache\"",
+            &["channel.without_namespace.force_recovery_mode"],
+        );
+        assert!(!knows("administrator") && !knows("client") && !knows("websocket.compressionx"));
+    }
+}

@@ -1,0 +1,108 @@
+//! Settings that must fit together, whoever set them.
+
+use super::{
+    apply::Draft,
+    duration,
+    error::{Place, Problem},
+    keys,
+    settings::{ChannelOptions, Settings},
+};
+use std::net::IpAddr;
+
+/// A pair of settings that do not fit: the keys involved, the one to blame first, its value, and why.
+struct Conflict {
+    keys: Vec<String>,
+    found: String,
+    reason: String,
+}
+
+impl Draft {
+    /// Checks what no single key can: run once, after all sources.
+    pub fn check(&mut self, dev: bool) {
+        let settings = &self.settings;
+        let mut conflicts: Vec<_> = timeouts(settings).into_iter().collect();
+        conflicts.extend(paths(settings));
+        conflicts.extend(channels(settings, keys::WITHOUT_NAMESPACE, &settings.channel.without_namespace));
+        for namespace in &settings.channel.namespaces {
+            conflicts.extend(channels(settings, &keys::namespace(&namespace.name), &namespace.options));
+        }
+        conflicts.extend(loopback(settings, dev));
+        for Conflict { keys, found, reason } in conflicts {
+            // Blame a key that somebody set: changing a default is not what they did.
+            let set = keys.iter().find(|key| self.places.contains_key(*key)).or(keys.first());
+            let Some(key) = set.cloned() else { continue };
+            let place = self.places.get(&key).cloned().unwrap_or(Place::Default);
+            self.errors.push(place, Problem::Conflict { key: keys[0].clone(), found, reason });
+        }
+    }
+}
+
+fn timeouts(settings: &Settings) -> Option<Conflict> {
+    let client = &settings.client;
+    (client.ping_interval <= client.pong_timeout).then(|| Conflict {
+        keys: vec!["client.ping_interval".into(), "client.pong_timeout".into()],
+        found: duration::show(client.ping_interval),
+        reason: format!("must be longer than client.pong_timeout = {}", duration::show(client.pong_timeout)),
+    })
+}
+
+/// Two endpoints cannot share a path.
+fn paths(settings: &Settings) -> Vec<Conflict> {
+    let all = [
+        ("http_api", !settings.http_api.disabled, &settings.http_api.handler_prefix),
+        ("websocket", !settings.websocket.disabled, &settings.websocket.handler_prefix),
+        ("health", settings.health.enabled, &settings.health.handler_prefix),
+        ("prometheus", settings.prometheus.enabled, &settings.prometheus.handler_prefix),
+    ];
+    let mut conflicts = Vec::new();
+    for (index, (section, on, path)) in all.iter().enumerate() {
+        for (other, _, _) in
+            all[..index].iter().filter(|(_, other_on, other)| *on && *other_on && other == path)
+        {
+            conflicts.push(Conflict {
+                keys: vec![format!("{section}.handler_prefix"), format!("{other}.handler_prefix")],
+                found: format!("{path:?}"),
+                reason: format!("{other}.handler_prefix is the same"),
+            });
+        }
+    }
+    conflicts
+}
+
+fn channels(settings: &Settings, prefix: &str, options: &ChannelOptions) -> Vec<Conflict> {
+    let mut conflicts = Vec::new();
+    let mut conflict = |names: [&str; 2], found: String, reason: String| {
+        let keys = names.iter().map(|name| format!("{prefix}.{name}")).collect();
+        conflicts.push(Conflict { keys, found, reason });
+    };
+    let (size, ttl) = (options.history_size, options.history_ttl);
+    if size > 0 && ttl.is_zero() {
+        let reason = "history needs history_ttl above zero as well";
+        conflict(["history_size", "history_ttl"], size.to_string(), reason.into());
+    }
+    if size == 0 && !ttl.is_zero() {
+        let reason = "history needs history_size above zero as well";
+        conflict(["history_ttl", "history_size"], duration::show(ttl), reason.into());
+    }
+    if options.force_recovery && size == 0 && ttl.is_zero() {
+        let reason = "recovery needs history: set history_size and history_ttl";
+        conflict(["force_recovery", "history_size"], "true".into(), reason.into());
+    }
+    let own = options.history_meta_ttl;
+    let meta = if own.is_zero() { settings.channel.history_meta_ttl } else { own };
+    if ttl > meta {
+        let reason = format!("must not be longer than history_meta_ttl = {}", duration::show(meta));
+        conflict(["history_ttl", "history_meta_ttl"], duration::show(ttl), reason);
+    }
+    conflicts
+}
+
+fn loopback(settings: &Settings, dev: bool) -> Option<Conflict> {
+    let address = settings.http_server.address.as_str();
+    let loopback = address == "localhost" || address.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+    (dev && !loopback).then(|| Conflict {
+        keys: vec!["http_server.address".into()],
+        found: format!("{address:?}"),
+        reason: "--dev lets everybody do everything and so listens on a loopback address only".into(),
+    })
+}

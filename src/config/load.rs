@@ -1,0 +1,119 @@
+//! All sources -> settings, or everything that is wrong with them.
+//!
+//! Later sources win: defaults (or those of `--dev`), file, environment, flags. Nothing here reads a file or
+//! the environment: who calls has done that.
+
+use super::{
+    apply::Draft,
+    error::{ConfigErrors, Place, Problem},
+    keys,
+    node::{At, Value},
+    read::{self, Format},
+    settings::Settings,
+};
+
+/// Everything that can say something about settings.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    pub file: Option<SourceFile>,
+    /// All variables of the process; those without our prefix are passed over.
+    pub environment: Vec<(String, String)>,
+    pub flags: Vec<Flag>,
+    /// Start from [`Settings::dev`], and listen on a loopback address only.
+    pub dev: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// As in messages; its extension tells the format.
+    pub name: String,
+    pub text: String,
+}
+
+/// One key set on the command line.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    /// How it was spelled, for messages: `--set client.insecure`, `--port`.
+    pub flag: String,
+    pub key: String,
+    pub value: String,
+}
+
+impl Flag {
+    /// `key=value` of `--set`. `None`: there is no `=`.
+    #[must_use]
+    pub fn set(text: &str) -> Option<Self> {
+        let (key, value) = text.split_once('=')?;
+        let key = key.trim();
+        Some(Self { flag: format!("--set {key}"), key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// What the sources say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub settings: Settings,
+    /// What works but was hardly meant; one line each, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Settings from all sources, checked.
+///
+/// # Errors
+/// All that is wrong in all sources at once, unless the file is not even JSON, TOML or YAML: then its
+/// syntax error comes with the errors of the other sources.
+pub fn load(sources: Sources) -> Result<Loaded, ConfigErrors> {
+    let Sources { file, environment, flags, dev } = sources;
+    let mut draft = Draft::new(if dev { Settings::dev() } else { Settings::default() });
+    if let Some(file) = file {
+        apply_file(&mut draft, &file);
+    }
+    draft.apply_environment(&environment);
+    for flag in flags {
+        draft.apply_flag(&flag.flag, &flag.key, &flag.value);
+    }
+    draft.check(dev);
+    if !draft.errors.is_empty() {
+        return Err(draft.errors);
+    }
+    let mut settings = draft.settings;
+    if settings.http_server.address == "localhost" {
+        settings.http_server.address = "127.0.0.1".into();
+    }
+    let warnings = warnings(&settings, &environment, dev);
+    Ok(Loaded { settings, warnings })
+}
+
+fn apply_file(draft: &mut Draft, file: &SourceFile) {
+    let place = |at: At| Place::File { name: file.name.clone(), at };
+    match read::read(Format::of(&file.name, &file.text), &file.text) {
+        Ok(node) => {
+            if let Value::Map(entries) = &node.value {
+                draft.apply(entries, &place);
+                draft.errors.sort();
+            }
+        }
+        Err(syntax) => draft.errors.push(place(syntax.at), Problem::Syntax(syntax.message)),
+    }
+}
+
+fn warnings(settings: &Settings, environment: &[(String, String)], dev: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !dev && settings.client.insecure {
+        warnings.push("client.insecure is on: every client may do everything".to_owned());
+    }
+    if !dev && settings.http_api.insecure && !settings.http_api.disabled {
+        warnings.push(
+            "http_api.insecure is on: everybody who reaches the port may call the server API".to_owned(),
+        );
+    }
+    if settings.http_api.key.is_empty() && !settings.http_api.insecure && !settings.http_api.disabled {
+        warnings.push("http_api.key is empty: every call of the server API is answered 401".to_owned());
+    }
+    let theirs = environment.iter().filter(|(name, _)| name.starts_with("CENTRIFUGO_")).count();
+    if theirs > 0 {
+        let prefix = keys::ENVIRONMENT_PREFIX;
+        warnings.push(format!("{theirs} variables CENTRIFUGO_… are not read: the prefix is {prefix}"));
+    }
+    warnings
+}

@@ -1,0 +1,251 @@
+//! The types options have: how each is read from a value, shown, and held against its rule.
+
+use super::{
+    duration,
+    node::{Node, Value},
+    rules::Rule,
+    settings::{Backend, Cores},
+    table::{Kind, OptionValue},
+};
+use std::time::Duration;
+
+impl OptionValue for bool {
+    const KIND: Kind = Kind::Bool;
+
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::Bool(it) => Some(*it),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> Value {
+        Value::Bool(*self)
+    }
+
+    fn obeys(&self, _rule: &Rule) -> bool {
+        true
+    }
+}
+
+macro_rules! integers {
+    ($($type:ty)*) => {$(
+        impl OptionValue for $type {
+            const KIND: Kind = Kind::Integer;
+
+            fn read(value: &Value) -> Option<Self> {
+                match value {
+                    Value::Int(it) => Self::try_from(*it).ok(),
+                    _ => None,
+                }
+            }
+
+            fn show(&self) -> Value {
+                Value::Int(i128::try_from(*self).unwrap_or(i128::MAX))
+            }
+
+            fn obeys(&self, rule: &Rule) -> bool {
+                u64::try_from(*self).is_ok_and(|it| rule.allows_integer(it))
+            }
+        }
+    )*};
+}
+integers! { u16 u32 usize }
+
+impl OptionValue for Duration {
+    const KIND: Kind = Kind::Duration;
+
+    /// A number without unit is refused, except 0: seconds, milliseconds and Go's nanoseconds are all guesses.
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::Text(it) => duration::parse(it),
+            Value::Int(0) => Some(Self::ZERO),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> Value {
+        Value::Text(duration::show(*self))
+    }
+
+    fn obeys(&self, rule: &Rule) -> bool {
+        rule.allows_duration(*self)
+    }
+}
+
+impl OptionValue for String {
+    const KIND: Kind = Kind::Text;
+
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::Text(it) => Some(it.clone()),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> Value {
+        Value::text(self)
+    }
+
+    fn obeys(&self, rule: &Rule) -> bool {
+        rule.allows_text(self)
+    }
+}
+
+impl OptionValue for Vec<String> {
+    const KIND: Kind = Kind::List;
+
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::List(items) => items.iter().map(|item| String::read(&item.value)).collect(),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> Value {
+        Value::texts(self.iter().map(String::as_str))
+    }
+
+    fn obeys(&self, rule: &Rule) -> bool {
+        rule.allows_list(self)
+    }
+}
+
+impl OptionValue for Cores {
+    const KIND: Kind = Kind::Cores;
+
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::Int(it) => usize::try_from(*it).ok().map(Self::Count),
+            Value::Text(it) if it == "all" => Some(Self::All),
+            Value::Text(it) => match it.parse() {
+                Ok(count) => Some(Self::Count(count)),
+                Err(_) => cpus(it.split(',')).map(Self::List),
+            },
+            Value::List(items) => cpu_items(items).map(Self::List),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> Value {
+        match self {
+            Self::All => Value::text("all"),
+            Self::Count(count) => count.show(),
+            Self::List(cpus) => Value::List(cpus.iter().map(|cpu| cpu.show().into()).collect()),
+        }
+    }
+
+    fn obeys(&self, _rule: &Rule) -> bool {
+        match self {
+            Self::All => true,
+            Self::Count(count) => (1..=CORES_MAX).contains(count),
+            Self::List(cpus) => {
+                let mut sorted = cpus.clone();
+                sorted.sort_unstable();
+                let unique = sorted.windows(2).all(|pair| pair[0] != pair[1]);
+                unique && (1..=CORES_MAX).contains(&cpus.len())
+            }
+        }
+    }
+}
+
+const CORES_MAX: usize = crate::model::CORES_MAX;
+
+/// Beyond what Linux can number.
+const CPU_MAX: usize = 65_535;
+
+fn cpu_items(items: &[Node]) -> Option<Vec<usize>> {
+    let mut all = Vec::new();
+    for item in items {
+        match &item.value {
+            Value::Int(it) => all.push(usize::try_from(*it).ok().filter(|cpu| *cpu <= CPU_MAX)?),
+            Value::Text(it) => all.extend(cpus(it.split(','))?),
+            _ => return None,
+        }
+        if all.len() > CORES_MAX {
+            return None;
+        }
+    }
+    Some(all)
+}
+
+/// `0`, `2-3`. `None` also when they are more than there can be cores, before they are listed.
+fn cpus<'a>(parts: impl Iterator<Item = &'a str>) -> Option<Vec<usize>> {
+    let cpu = |text: &str| text.trim().parse::<usize>().ok().filter(|cpu| *cpu <= CPU_MAX);
+    let mut all = Vec::new();
+    for part in parts {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (cpu(first)?, cpu(last)?);
+        if first > last || all.len() + (last - first) >= CORES_MAX {
+            return None;
+        }
+        all.extend(first..=last);
+    }
+    Some(all)
+}
+
+impl Backend {
+    const NAMES: [(Self, &'static str); 3] =
+        [(Self::Auto, "auto"), (Self::Ring, "ring"), (Self::Poll, "poll")];
+}
+
+impl OptionValue for Backend {
+    const KIND: Kind = Kind::Text;
+
+    fn read(value: &Value) -> Option<Self> {
+        let Value::Text(text) = value else { return None };
+        Self::NAMES.iter().find(|(_, name)| name == text).map(|(it, _)| *it)
+    }
+
+    fn show(&self) -> Value {
+        Self::NAMES.iter().find(|(it, _)| it == self).map_or(Value::Null, |(_, name)| Value::text(*name))
+    }
+
+    fn obeys(&self, _rule: &Rule) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_table() {
+        #[track_caller]
+        fn check(text: &str, want: Option<Cores>) {
+            let value = super::super::read::json(text).map_or_else(|_| Value::text(text), |node| node.value);
+            assert_eq!(Cores::read(&value).filter(|it| it.obeys(&Rule::Any)), want, "{text}");
+        }
+        let list = |cpus: &[usize]| Some(Cores::List(cpus.to_vec()));
+        check("all", Some(Cores::All));
+        check("1", Some(Cores::Count(1)));
+        check("128", Some(Cores::Count(128)));
+        check("\"3\"", Some(Cores::Count(3)));
+        check("[3]", list(&[3]));
+        check("[2, 0]", list(&[2, 0]));
+        check("0,2-3", list(&[0, 2, 3]));
+        check("[\"0\", \"2-3\", 5]", list(&[0, 2, 3, 5]));
+        check("1-128", list(&(1..=128).collect::<Vec<_>>()));
+        for bad in [
+            "0",
+            "129",
+            "-1",
+            "[]",
+            "[0,0]",
+            "0-128",
+            "3-2",
+            "",
+            "a",
+            "1,",
+            "[1.5]",
+            "[[1]]",
+            "true",
+            "0-99999999999",
+            "[70000]",
+            "1.5",
+        ] {
+            check(bad, None);
+        }
+    }
+}
