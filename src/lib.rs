@@ -2,6 +2,8 @@
 //! Centrifugal client protocol. `docs/ARCHITECTURE.md` explains the rooms and who may import whom.
 
 pub mod broker;
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod config;
 pub mod metrics;
 pub mod model;
