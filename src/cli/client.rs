@@ -274,6 +274,9 @@ pub fn printable(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::client::PublishRequest;
+    use std::thread;
+    use tungstenite::protocol::CloseFrame;
 
     #[test]
     fn target_table() {
@@ -309,5 +312,48 @@ mod tests {
     #[test]
     fn printable_bytes() {
         assert_eq!(printable(b"a\x1b[31m\xff"), "a\u{fffd}[31m\u{fffd}");
+    }
+
+    // A push before a reply is kept, a ping is answered, an error and a close tell their code.
+    #[test]
+    fn one_conversation() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}/x", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let mut socket = tungstenite::accept(listener.accept().unwrap().0).unwrap();
+            let mut heard = Vec::new();
+            for answer in [
+                r#"{"id":1,"connect":{"client":"k","ping":25,"pong":true}}"#,
+                "{\"push\":{\"channel\":\"c\",\"pub\":{\"data\":7}}}\n{}\n{\"id\":2,\"publish\":{}}",
+            ] {
+                heard.push(socket.read().unwrap().into_text().unwrap().to_string());
+                socket.send(WsMessage::text(answer)).unwrap();
+            }
+            // The third command and the pong, in the order they were written.
+            heard.push(socket.read().unwrap().into_text().unwrap().to_string());
+            heard.push(socket.read().unwrap().into_text().unwrap().to_string());
+            let error = r#"{"id":3,"error":{"code":103,"message":"permission denied"}}"#;
+            socket.send(WsMessage::text(error)).unwrap();
+            let frame = CloseFrame { code: 3503.into(), reason: "force disconnect".into() };
+            socket.close(Some(frame)).unwrap();
+            while socket.read().is_ok() {}
+            heard
+        });
+        let target = Target::parse(&url).unwrap();
+        let mut client = Client::connect(&target, Protocol::Json, "t").unwrap();
+        assert_eq!(client.connected.ping, 25);
+        let publish = || Request::Publish(PublishRequest { channel: "c".into(), data: Some(b"7"), kind: 0 });
+        let id = client.send(publish()).unwrap();
+        assert!(matches!(client.answer(id, "x"), Ok(Body::Other)));
+        assert!(matches!(client.next().unwrap().body, Body::Push { .. }));
+        let id = client.send(publish()).unwrap();
+        let refused = client.answer(id, "the publication").unwrap_err();
+        assert!(matches!(refused, ClientError::Refused { code: 103, .. }), "{refused}");
+        let closed = client.next().unwrap_err();
+        assert!(matches!(closed, ClientError::Closed { code: 3503, .. }), "{closed}");
+        drop(client);
+        let heard = server.join().unwrap();
+        assert_eq!(heard[0], r#"{"id":1,"connect":{"token":"t","name":"corecast-cli"}}"#);
+        assert_eq!(&heard[2..], ["{}", r#"{"id":3,"publish":{"channel":"c","data":7}}"#]);
     }
 }

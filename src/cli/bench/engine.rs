@@ -3,6 +3,9 @@
 //! One buffer serves all reads; a connection owns bytes only while a frame is cut in two. Any connection
 //! the server refuses or closes ends the run: a benchmark with clients missing says nothing.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     BenchError,
     frames::{self, Upgrade},

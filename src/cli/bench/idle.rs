@@ -46,10 +46,8 @@ pub fn run(args: Args) -> Result<ExitCode, BenchError> {
         ));
     };
     let mut idle = Idle { engine: args.common.engine()?, quiet: Quiet(args.common.protocol()), args, pid };
-    let first = idle.grow(idle.args.from)?;
-    let opened = Instant::now();
-    let second = idle.grow(idle.args.to)?;
-    let opening = opened.elapsed();
+    let (first, _) = idle.grow(idle.args.from)?;
+    let (second, opening) = idle.grow(idle.args.to)?;
     let cpu = server::cpu_ns(pid)?;
     idle.rest(Duration::from_secs(idle.args.window))?;
     let cpu = server::cpu_ns(pid)?.saturating_sub(cpu);
@@ -65,11 +63,14 @@ struct Idle {
 }
 
 impl Idle {
-    fn grow(&mut self, count: usize) -> Result<Memory, BenchError> {
+    /// Memory with `count` connections, and how long it took to open the new ones.
+    fn grow(&mut self, count: usize) -> Result<(Memory, Duration), BenchError> {
         let before = self.engine.connections();
         let channels = self.args.channels;
         let channel = |conn: usize| Some(format!("idle{}", conn % channels));
+        let begin = Instant::now();
         self.engine.open(count, channel, &mut self.quiet)?;
+        let opening = begin.elapsed();
         // Leaving a channel one is not in is answered by every server, and changes nothing.
         for conn in before..count {
             self.engine
@@ -84,7 +85,7 @@ impl Idle {
         if !self.args.common.quiet {
             eprintln!("{count} connections: {} KiB private", memory.private / 1024);
         }
-        Ok(memory)
+        Ok((memory, opening))
     }
 
     /// Answers pings, nothing else.
