@@ -2,15 +2,13 @@
 //!
 //! It does not reconnect; [`Client::connect`] again and subscribe from the last position.
 
-mod json;
 pub mod message;
-pub mod protobuf;
 
 use crate::{
     model::Protocol,
-    wire::client::{Command, ConnectRequest, Request},
+    wire::client::{Command, ConnectRequest, DecodeError, Request},
 };
-use message::{Body, Connected, Message, MessageError};
+use message::{Body, Connected, Message};
 use std::{
     collections::VecDeque,
     io,
@@ -50,8 +48,8 @@ pub enum ClientError {
     Broken(String),
     #[error("the server was silent for {0:?}")]
     Silent(Duration),
-    #[error(transparent)]
-    Message(#[from] MessageError),
+    #[error("the server sent what is not of the protocol: {0}")]
+    Message(#[from] DecodeError),
 }
 
 impl ClientError {

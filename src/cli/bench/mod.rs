@@ -13,8 +13,8 @@ mod server;
 mod stamp;
 mod sys;
 
-use super::client::{ClientError, Target, message::MessageError};
-use crate::model::Protocol;
+use super::client::{ClientError, Target};
+use crate::{model::Protocol, wire::client::DecodeError};
 use engine::{Engine, Options};
 use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -138,8 +138,8 @@ pub enum BenchError {
     Usage(&'static str),
     #[error(transparent)]
     Frame(#[from] frames::FrameError),
-    #[error(transparent)]
-    Message(#[from] MessageError),
+    #[error("the server sent what is not of the protocol: {0}")]
+    Message(#[from] DecodeError),
     #[error("cannot write {path}: {source}")]
     Output { path: PathBuf, source: io::Error },
     #[error(transparent)]

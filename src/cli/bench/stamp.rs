@@ -4,10 +4,7 @@
 //! width, then padding. The scanner learns once where in a push the stamp stands; after that a message
 //! costs one look at its end, one comparison and two conversions, so that the client can keep up.
 
-use crate::{
-    cli::client::{message::MessageError, protobuf::take_bytes},
-    model::Protocol,
-};
+use crate::{model::Protocol, stdx::varint, wire::client::DecodeError};
 use memchr::{memchr, memmem};
 
 /// Run, publisher, sequence.
@@ -94,15 +91,15 @@ impl Scanner {
     /// Calls `on` for every message of `frame`, in order.
     ///
     /// # Errors
-    /// [`MessageError`] when `frame` cannot be split.
+    /// [`DecodeError`] when `frame` cannot be split.
     #[inline]
-    pub fn scan<'a>(&mut self, frame: &'a [u8], on: impl FnMut(Seen<'a>)) -> Result<(), MessageError> {
+    pub fn scan<'a>(&mut self, frame: &'a [u8], on: impl FnMut(Seen<'a>)) -> Result<(), DecodeError> {
         match self.protocol {
             Protocol::Json => {
                 self.scan_json(frame, on);
                 Ok(())
             }
-            Protocol::Protobuf => self.scan_protobuf(frame, on).ok_or(MessageError::Protobuf),
+            Protocol::Protobuf => self.scan_protobuf(frame, on).ok_or(DecodeError::Protobuf),
         }
     }
 
@@ -126,7 +123,9 @@ impl Scanner {
     fn scan_protobuf<'a>(&mut self, frame: &'a [u8], mut on: impl FnMut(Seen<'a>)) -> Option<()> {
         let mut rest = frame;
         while !rest.is_empty() {
-            let message = take_bytes(&mut rest)?;
+            let varint::Read::Value(len, used) = varint::read(rest) else { return None };
+            let (message, after) = rest.get(used..)?.split_at_checked(usize::try_from(len).ok()?)?;
+            rest = after;
             match self.stamp(message) {
                 Some(stamp) if message.len() == self.len => on(Seen::Publication(stamp)),
                 _ => on(self.look(message)),

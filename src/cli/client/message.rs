@@ -1,10 +1,12 @@
-//! The client's half of the protocol: commands to bytes, replies and pushes from bytes.
-//!
-//! For tools and tests: decoded messages own their strings. Fields no tool shows are skipped, unknown ones
-//! ignored, as every client of the protocol must.
+//! What the tools keep of a server's messages: owned, and only the fields they show.
 
-use super::{json, protobuf};
-use crate::{model::Protocol, wire::client::Command};
+use crate::{
+    model::Protocol,
+    wire::client::{
+        self, Command, DecodeError, PeerInfo, ServerMessage, ServerPush, ServerReply, decode_replies,
+        encode_command,
+    },
+};
 
 /// One message from a server.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,8 +36,6 @@ pub enum Body {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Connected {
-    pub client: String,
-    pub version: String,
     /// Seconds between pings; 0 = none come.
     pub ping: u32,
     /// Whether pings must be answered.
@@ -76,40 +76,77 @@ pub enum Event {
     Other,
 }
 
-/// The server's bytes are not of this protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MessageError {
-    #[error("the server sent something that is not JSON of the protocol")]
-    Json,
-    #[error("the server sent something that is not Protobuf of the protocol")]
-    Protobuf,
-}
-
 /// Appends one command to the messages of a frame in `out`; `first` says that it begins the frame.
-///
-/// Knows the commands tools send: connect, subscribe, unsubscribe, publish, and the pong (no request).
-/// Others are sent as a pong would be, without a request.
 pub fn encode(protocol: Protocol, command: &Command<'_>, first: bool, out: &mut Vec<u8>) {
-    match protocol {
-        Protocol::Json => {
-            if !first {
-                out.push(b'\n');
-            }
-            json::encode(command, out);
-        }
-        Protocol::Protobuf => protobuf::encode(command, out),
+    if !first && protocol == Protocol::Json {
+        out.push(b'\n');
     }
+    encode_command(protocol, command, out);
 }
 
 /// Reads every message of one frame.
 ///
 /// # Errors
-/// [`MessageError`] when one of them is not of the protocol.
-pub fn decode(protocol: Protocol, frame: &[u8]) -> Result<Vec<Message>, MessageError> {
-    match protocol {
-        Protocol::Json => json::decode(frame),
-        Protocol::Protobuf => protobuf::decode(frame).ok_or(MessageError::Protobuf),
+/// [`DecodeError`] when one of them is not of the protocol.
+pub fn decode(protocol: Protocol, frame: &[u8]) -> Result<Vec<Message>, DecodeError> {
+    decode_replies(protocol, frame).map(|it| it.map(message)).collect()
+}
+
+fn message(message: ServerMessage<'_>) -> Message {
+    match message {
+        ServerMessage::Ping => Message { id: 0, body: Body::Ping },
+        ServerMessage::Reply { id, reply } => Message { id, body: body(reply) },
+        ServerMessage::Push { channel, push } => {
+            Message { id: 0, body: Body::Push { channel: channel.into_owned(), event: event(push) } }
+        }
     }
+}
+
+fn body(reply: ServerReply<'_>) -> Body {
+    match reply {
+        ServerReply::Error { code, message, temporary } => {
+            Body::Error { code, message: message.into_owned(), temporary }
+        }
+        ServerReply::Connect(it) => Body::Connect(Connected { ping: it.ping, pong: it.pong }),
+        ServerReply::Subscribe(it) => Body::Subscribe(Subscribed {
+            recoverable: it.recoverable,
+            epoch: it.epoch.into_owned(),
+            offset: it.offset,
+            recovered: it.recovered,
+            was_recovering: it.was_recovering,
+            publications: it.publications.into_iter().map(received).collect(),
+        }),
+        ServerReply::Unsubscribe
+        | ServerReply::Publish
+        | ServerReply::Presence(_)
+        | ServerReply::PresenceStats { .. }
+        | ServerReply::History { .. }
+        | ServerReply::Rpc { .. }
+        | ServerReply::Refresh { .. }
+        | ServerReply::SubRefresh { .. } => Body::Other,
+    }
+}
+
+fn event(push: ServerPush<'_>) -> Event {
+    match push {
+        ServerPush::Publication(it) => Event::Publication(received(it)),
+        ServerPush::Join(it) => Event::Join(who(it)),
+        ServerPush::Leave(it) => Event::Leave(who(it)),
+        ServerPush::Unsubscribe { code, reason } => Event::Unsubscribe { code, reason: reason.into_owned() },
+        ServerPush::Disconnect { code, reason } => Event::Disconnect { code, reason: reason.into_owned() },
+        ServerPush::Subscribe { .. }
+        | ServerPush::Message { .. }
+        | ServerPush::Refresh { .. }
+        | ServerPush::Other => Event::Other,
+    }
+}
+
+fn received(it: client::Received<'_>) -> Received {
+    Received { data: it.data.to_vec(), offset: it.offset, info: it.info.map(who) }
+}
+
+fn who(it: PeerInfo<'_>) -> Who {
+    Who { user: it.user.into_owned(), client: it.client.into_owned() }
 }
 
 #[cfg(test)]
@@ -189,7 +226,7 @@ mod tests {
             was_recovering: true,
             publications: vec![publication()],
         };
-        let connected = Connected { client: "k".into(), version: "v".into(), ping: 25, pong: true };
+        let connected = Connected { ping: 25, pong: true };
         let who = Who { user: String::new(), client: "k".into() };
         vec![
             Message { id: 1, body: Body::Connect(connected) },
@@ -226,7 +263,7 @@ mod tests {
         );
         assert_eq!(decode(Protocol::Json, frame.as_bytes()), Ok(messages()));
         for bad in ["", "x", "{\"id\":1", "{}\n\n{}", "[]"] {
-            assert_eq!(decode(Protocol::Json, bad.as_bytes()), Err(MessageError::Json), "{bad}");
+            assert!(decode(Protocol::Json, bad.as_bytes()).is_err(), "{bad}");
         }
     }
 

@@ -108,7 +108,7 @@ fn whatever_harms_one_connection_ends_the_run() {
     check("HTTP/1.1 503 Busy\r\n\r\n", &[], "HTTP 503 Busy");
     check(&upgraded(), &[&text(r#"{"id":1,"error":{"code":101,"message":"x"}}"#)], "101 x");
     check(&upgraded(), &[&greeting(), b"\x88\x06\x0b\xc0slow"], "3008 slow");
-    check(&upgraded(), &[b"\x81\x01x"], "not JSON");
+    check(&upgraded(), &[b"\x81\x01x"], "not valid JSON");
     check(&upgraded(), &[&greeting(), b"\x81\x81"], "masked");
 }
 

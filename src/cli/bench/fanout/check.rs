@@ -10,6 +10,7 @@ use crate::{
         client::message::{self, Body, Event},
     },
     model::Protocol,
+    stdx::varint,
 };
 use hdrhistogram::Histogram;
 
@@ -213,12 +214,7 @@ impl Check {
     fn on_other(&self, message: &[u8]) -> Result<(), BenchError> {
         let mut frame = Vec::new();
         if self.protocol == Protocol::Protobuf {
-            let mut len = message.len();
-            while len > 0x7f {
-                frame.push(len.to_le_bytes()[0] | 0x80);
-                len >>= 7;
-            }
-            frame.push(len.to_le_bytes()[0]);
+            varint::write(&mut frame, u64::try_from(message.len()).unwrap_or(u64::MAX));
         }
         frame.extend_from_slice(message);
         for message in message::decode(self.protocol, &frame)? {
