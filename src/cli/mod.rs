@@ -3,9 +3,13 @@
 //! Exit status: 0 done, 1 a configuration or something at run time is wrong, 2 the command line is. Messages
 //! go to standard error, results to standard output.
 
+mod bench;
 mod check_config;
+mod client;
 mod gen_config;
+mod pub_command;
 pub mod serve;
+mod sub_command;
 mod version;
 
 use crate::config::{ConfigErrors, Flag, Loaded, SourceFile, Sources, TEXT_BYTES_MAX};
@@ -41,6 +45,12 @@ enum Command {
     /// Write a configuration with every key and its default
     #[command(aliases = ["genconfig", "defaultconfig"])]
     GenConfig(gen_config::GenConfigArgs),
+    /// Publish to a channel
+    Pub(pub_command::Args),
+    /// Subscribe to channels and print what arrives
+    Sub(sub_command::Args),
+    /// Measure a server that speaks the protocol
+    Bench(Box<bench::Args>),
     /// Print the version
     Version,
 }
@@ -56,13 +66,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match cli.command {
-        Command::Serve(args) => serve::run(&args),
-        Command::CheckConfig(args) => check_config::run(&args),
-        Command::GenConfig(args) => gen_config::run(&args),
-        Command::Version => version::run(),
+        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::CheckConfig(args) => check_config::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::GenConfig(args) => gen_config::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Pub(args) => pub_command::run(args).map_err(|error| Failure::Run(error.to_string())),
+        Command::Sub(args) => sub_command::run(args).map_err(|error| Failure::Run(error.to_string())),
+        Command::Bench(args) => bench::run(*args).map_err(|error| Failure::Run(error.to_string())),
+        Command::Version => version::run().map(|()| ExitCode::SUCCESS),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(failure) => {
             let _ = writeln!(std::io::stderr(), "{failure}");
             ExitCode::FAILURE

@@ -1,0 +1,165 @@
+//! The answers of the floor: canned, except for the numbers of commands and the payloads.
+//!
+//! Reads what `corecast bench` writes and nothing more: its order of fields is taken for granted.
+
+use crate::{
+    conn::{self, Conn},
+    turn::Turn,
+};
+use std::io;
+
+/// The accept key for the one key the client uses.
+const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+const OFFER: &[u8] = b"Sec-WebSocket-Protocol: centrifuge-protobuf\r\n";
+
+/// Handles all whole frames `conn` has received: setup is answered at once, publications go to `turn`.
+pub fn answer(conn: &mut Conn, token: usize, turn: &mut Turn) -> io::Result<()> {
+    if !conn.upgraded {
+        let Some(end) = conn.input.windows(4).position(|it| it == b"\r\n\r\n") else { return Ok(()) };
+        conn.protobuf = conn.input[..end].windows(OFFER.len() - 2).any(|it| it == &OFFER[..OFFER.len() - 2]);
+        conn.input.drain(..end + 4);
+        conn.upgraded = true;
+        let offer = if conn.protobuf { OFFER } else { b"" };
+        conn::send_all(conn.fd(), &[UPGRADED, offer, b"\r\n"].concat())?;
+    }
+    let mut input = std::mem::take(&mut conn.input);
+    let mut at = 0;
+    while let Some((payload, end)) = unmask_next(&mut input, at) {
+        at = end;
+        let mut rest = &input[payload];
+        while let Some(command) = next_command(&mut rest, conn.protobuf) {
+            on_command(conn, token, command, turn)?;
+        }
+    }
+    input.drain(..at);
+    conn.input = input;
+    Ok(())
+}
+
+/// Unmasks the frame at `at`; where its payload lies and where it ends.
+fn unmask_next(input: &mut [u8], at: usize) -> Option<(std::ops::Range<usize>, usize)> {
+    let (len, header) = match *input.get(at + 1)? & 0x7f {
+        126 => (usize::from(u16::from_be_bytes(*input.get(at + 2..)?.first_chunk()?)), 4),
+        127 => (u64::from_be_bytes(*input.get(at + 2..)?.first_chunk()?) as usize, 10),
+        short => (usize::from(short), 2),
+    };
+    let key: [u8; 4] = *input.get(at + header..)?.first_chunk()?;
+    let start = at + header + 4;
+    let payload = input.get_mut(start..start.checked_add(len)?)?;
+    let wide = u64::from_ne_bytes([key, key].concat().try_into().ok()?);
+    let (chunks, rest) = payload.as_chunks_mut::<8>();
+    for chunk in chunks {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+    Some((start..start + len, start + len))
+}
+
+enum Command<'a> {
+    Connect(&'a [u8]),
+    Subscribe(&'a [u8]),
+    /// Number and payload.
+    Publish(&'a [u8], &'a [u8]),
+    Other(&'a [u8]),
+}
+
+/// The id of a command is kept as it is written: digits, or the bytes of a varint.
+fn next_command<'a>(rest: &mut &'a [u8], protobuf: bool) -> Option<Command<'a>> {
+    if protobuf {
+        let len = varint(rest)?;
+        let (mut command, after) = rest.split_at_checked(len)?;
+        *rest = after;
+        if command.first() == Some(&0x08) {
+            command = &command[1..];
+        }
+        let id_start = command;
+        varint(&mut command);
+        let id = &id_start[..id_start.len() - command.len()];
+        let Some((tag, mut body)) = command.split_first() else { return Some(Command::Other(id)) };
+        return Some(match tag {
+            0x22 => Command::Connect(id),
+            0x2a => Command::Subscribe(id),
+            0x3a => {
+                varint(&mut body)?;
+                let channel = varint_after_tag(&mut body)?;
+                body = body.get(channel..)?;
+                let data = varint_after_tag(&mut body)?;
+                Command::Publish(id, body.get(..data)?)
+            }
+            _ => Command::Other(id),
+        });
+    }
+    let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+    let line = &rest[..end];
+    *rest = rest.get(end + 1..).unwrap_or_default();
+    let after_id = line.strip_prefix(b"{\"id\":")?;
+    let digits = after_id.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (id, body) = after_id.split_at(digits);
+    Some(if body.starts_with(b",\"connect\"") {
+        Command::Connect(id)
+    } else if body.starts_with(b",\"subscribe\"") {
+        Command::Subscribe(id)
+    } else if body.starts_with(b",\"publish\"") {
+        let data = memchr::memmem::find(body, b"\"data\":")? + b"\"data\":".len();
+        Command::Publish(id, body.get(data..body.len() - 2)?)
+    } else {
+        Command::Other(id)
+    })
+}
+
+fn varint(input: &mut &[u8]) -> Option<usize> {
+    let mut value = 0usize;
+    for shift in (0..63).step_by(7) {
+        let (&byte, rest) = input.split_first()?;
+        *input = rest;
+        value |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn varint_after_tag(input: &mut &[u8]) -> Option<usize> {
+    *input = input.get(1..)?;
+    varint(input)
+}
+
+fn on_command(conn: &mut Conn, token: usize, command: Command<'_>, turn: &mut Turn) -> io::Result<()> {
+    let (id, json, protobuf): (_, &[u8], &[u8]) = match command {
+        Command::Publish(id, data) => {
+            conn.publisher = true;
+            turn.note(token, id, data, conn.protobuf);
+            return Ok(());
+        }
+        Command::Connect(id) => {
+            // "client" is field 1 of the result.
+            (
+                id,
+                br#","connect":{"client":"6f1d2c3b-4a59-4687-9abc-def012345678"}}"#,
+                b"\x2a\x26\x0a\x246f1d2c3b-4a59-4687-9abc-def012345678",
+            )
+        }
+        Command::Subscribe(id) => {
+            conn.subscribed = true;
+            (id, br#","subscribe":{}}"#, b"\x32\0")
+        }
+        Command::Other(id) => (id, br#","unsubscribe":{}}"#, b"\x3a\0"),
+    };
+    let mut frame = Vec::new();
+    if conn.protobuf {
+        let len = 1 + id.len() + protobuf.len();
+        frame.extend_from_slice(&[0x82, len as u8 + 1, len as u8, 0x08]);
+        frame.extend_from_slice(id);
+        frame.extend_from_slice(protobuf);
+    } else {
+        let len = b"{\"id\":".len() + id.len() + json.len();
+        frame.extend_from_slice(&[0x81, len as u8]);
+        frame.extend_from_slice(b"{\"id\":");
+        frame.extend_from_slice(id);
+        frame.extend_from_slice(json);
+    }
+    conn::send_all(conn.fd(), &frame)
+}

@@ -1,0 +1,146 @@
+//! The floor: a server that does nothing but move the bytes.
+//!
+//! It answers just enough of the protocol, in canned form, for `corecast bench fanout` to run against it
+//! unchanged: same client, same bytes, same order. What arrives from publishers in one turn goes to every
+//! subscriber as one frame with one write; then each publisher gets its replies in one write. No channels,
+//! no permissions, no pings, no limits, one thread. Not a server for anything else.
+//!
+//! Two ways to write: a loop of `send`, and an io_uring that submits all sends at once.
+//!
+//! `cargo run --release --example floor -- --variant send|uring [--port P] [--core N]`
+
+mod canned;
+mod conn;
+mod ring;
+mod turn;
+
+use clap::Parser;
+use conn::{Conn, Epoll};
+use std::{error::Error, io, net::TcpListener, os::fd::AsRawFd};
+use turn::Turn;
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Variant {
+    Send,
+    Uring,
+}
+
+#[derive(Parser)]
+struct Args {
+    #[arg(long, value_enum, default_value_t = Variant::Send)]
+    variant: Variant,
+    /// Port on 127.0.0.1; 0 takes a free one. It is printed.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Run on this CPU only.
+    #[arg(long)]
+    core: Option<usize>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    if let Some(core) = args.core {
+        conn::pin_to(core)?;
+    }
+    conn::raise_file_limit()?;
+    let listener = TcpListener::bind(("127.0.0.1", args.port))?;
+    listener.set_nonblocking(true)?;
+    let epoll = Epoll::new()?;
+    epoll.add(listener.as_raw_fd(), u64::MAX)?;
+    println!("ws://{}/connection/websocket", listener.local_addr()?);
+    let mut floor =
+        Floor { listener, epoll, conns: Vec::new(), subscribers: Vec::new(), turn: Turn::default() };
+    match args.variant {
+        Variant::Send => floor.run_send()?,
+        Variant::Uring => ring::run(&mut floor)?,
+    }
+    Ok(())
+}
+
+struct Floor {
+    listener: TcpListener,
+    epoll: Epoll,
+    /// By token; closed ones leave a hole.
+    conns: Vec<Option<Conn>>,
+    /// Tokens in the order of subscribing.
+    subscribers: Vec<usize>,
+    turn: Turn,
+}
+
+impl Floor {
+    fn run_send(&mut self) -> io::Result<()> {
+        let mut events = Epoll::events();
+        loop {
+            for token in self.epoll.wait(&mut events)? {
+                self.on_ready(token)?;
+            }
+            if self.turn.close(self.protobuf()) {
+                for &token in &self.subscribers {
+                    if let Some(conn) = &self.conns[token] {
+                        conn::send_all(conn.fd(), self.turn.frame())?;
+                    }
+                }
+                self.send_replies()?;
+            }
+        }
+    }
+
+    /// Whoever came last decides: a run speaks one protocol.
+    fn protobuf(&self) -> bool {
+        self.conns.iter().rev().flatten().next().is_some_and(|conn| conn.protobuf)
+    }
+
+    fn send_replies(&mut self) -> io::Result<()> {
+        for (token, replies) in self.turn.take_replies() {
+            if let Some(conn) = &self.conns[token] {
+                conn::send_all(conn.fd(), &replies)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles one descriptor of the interest list.
+    fn on_ready(&mut self, token: u64) -> io::Result<()> {
+        let Ok(token) = usize::try_from(token) else { return Ok(()) };
+        if token == usize::MAX {
+            return self.accept();
+        }
+        let Some(conn) = &mut self.conns[token] else { return Ok(()) };
+        let open = conn.receive()?;
+        self.on_bytes(token, open)
+    }
+
+    /// Handles what connection `token` has received.
+    fn on_bytes(&mut self, token: usize, open: bool) -> io::Result<()> {
+        let Some(conn) = &mut self.conns[token] else { return Ok(()) };
+        let before = conn.subscribed;
+        canned::answer(conn, token, &mut self.turn)?;
+        if conn.subscribed && !before {
+            self.subscribers.push(token);
+        }
+        if !open {
+            self.conns[token] = None;
+            self.subscribers.retain(|it| *it != token);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(true)?;
+                    stream.set_nodelay(true)?;
+                    // Tokens begin anew with each run of the client.
+                    if self.conns.iter().all(Option::is_none) {
+                        self.conns.clear();
+                    }
+                    self.epoll.add(stream.as_raw_fd(), self.conns.len() as u64)?;
+                    self.conns.push(Some(Conn::new(stream)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

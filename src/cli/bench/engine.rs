@@ -1,0 +1,429 @@
+//! The sockets of a run: opens them, reads them all from one thread, and hands each frame to the load.
+//!
+//! One buffer serves all reads; a connection owns bytes only while a frame is cut in two. Any connection
+//! the server refuses or closes ends the run: a benchmark with clients missing says nothing.
+
+#[cfg(test)]
+mod tests;
+
+use super::{
+    BenchError,
+    frames::{self, Upgrade},
+    sys,
+};
+use crate::{
+    cli::client::{
+        Target,
+        message::{self, Body},
+    },
+    model::Protocol,
+    wire::client::{Command, ConnectRequest, Request, SubscribeRequest},
+};
+use std::{
+    io::{ErrorKind, Read, Write},
+    mem,
+    net::{IpAddr, Ipv4Addr, TcpStream},
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
+
+/// Connections that may be on their way in at the same time.
+const OPENING_MAX: usize = 128;
+/// Connections from one loopback address, below the number of ephemeral ports.
+const PER_SOURCE_MAX: usize = 25_000;
+/// Descriptors this process needs beside its connections.
+const FILES_SPARE: u64 = 32;
+/// Nothing at all from the server for so long ends the run.
+pub const STALL_MAX: Duration = Duration::from_secs(10);
+const BUFFER_BYTES: usize = frames::FRAME_MAX + 64 * 1024;
+
+/// What the scenario does with what arrives.
+pub trait Load {
+    /// One message of the transport on connection `conn`, at `now_ns` of the run. True: a ping was in it.
+    ///
+    /// # Errors
+    /// [`BenchError`] ends the run.
+    fn on_frame(&mut self, conn: usize, frame: &[u8], now_ns: u64) -> Result<bool, BenchError>;
+}
+
+/// Ignores everything but pings.
+pub struct Quiet(pub Protocol);
+
+impl Load for Quiet {
+    fn on_frame(&mut self, _: usize, frame: &[u8], _: u64) -> Result<bool, BenchError> {
+        Ok(message::decode(self.0, frame)?.iter().any(|it| it.body == Body::Ping))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Connecting,
+    Upgrading,
+    /// So many replies are missing: connect, and subscribe if there is a channel.
+    Greeting(u8),
+    Ready,
+}
+
+struct Conn {
+    stream: TcpStream,
+    stage: Stage,
+    channel: Option<String>,
+    /// The beginning of a frame whose end has not come.
+    carry: Vec<u8>,
+    fragments: Vec<u8>,
+    /// What the socket did not take.
+    out: Vec<u8>,
+}
+
+/// What was read, over all connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    pub reads: u64,
+    pub bytes: u64,
+    /// Time spent waiting for the server, in nanoseconds.
+    pub idle_ns: u64,
+}
+
+/// How connections are made.
+pub struct Options {
+    pub target: Target,
+    pub protocol: Protocol,
+    pub token: String,
+    /// Ask again and again instead of sleeping, so that the server never pays for waking us.
+    pub spin: bool,
+}
+
+pub struct Engine {
+    options: Options,
+    epoll: sys::Epoll,
+    conns: Vec<Conn>,
+    ready: usize,
+    buffer: Vec<u8>,
+    /// Frames being built for one write.
+    scratch: Vec<u8>,
+    mask: u32,
+    /// Whether the server asks for pongs.
+    pong: bool,
+    pub traffic: Traffic,
+    started: Instant,
+}
+
+impl Engine {
+    /// # Errors
+    /// [`BenchError::Io`] when the kernel refuses an interest list.
+    pub fn new(options: Options) -> Result<Self, BenchError> {
+        Ok(Self {
+            options,
+            epoll: sys::Epoll::new()?,
+            conns: Vec::new(),
+            ready: 0,
+            buffer: vec![0; BUFFER_BYTES],
+            scratch: Vec::new(),
+            mask: 0x9e37_79b9,
+            pong: false,
+            traffic: Traffic::default(),
+            started: Instant::now(),
+        })
+    }
+
+    /// Nanoseconds since the run began.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Opens connections until there are `count`, each subscribed to what `channel` says for its number,
+    /// and waits until the server has let all of them in.
+    ///
+    /// # Errors
+    /// [`BenchError`] when the file limit is too low or one connection fails.
+    pub fn open(
+        &mut self,
+        count: usize,
+        channel: impl Fn(usize) -> Option<String>,
+        load: &mut impl Load,
+    ) -> Result<(), BenchError> {
+        let limit = sys::raise_file_limit()?;
+        let needed = u64::try_from(count).unwrap_or(u64::MAX).saturating_add(FILES_SPARE);
+        if needed > limit {
+            return Err(BenchError::Files { needed, limit });
+        }
+        let mut progress = Instant::now();
+        let mut ready_before = self.ready;
+        while self.ready < count {
+            while self.conns.len() < count && self.conns.len() - self.ready < OPENING_MAX {
+                self.start(channel(self.conns.len()), count)?;
+            }
+            self.poll(Duration::from_millis(100), load)?;
+            if self.ready > ready_before {
+                ready_before = self.ready;
+                progress = Instant::now();
+            } else if progress.elapsed() > STALL_MAX {
+                return Err(BenchError::Stalled { what: "the handshakes" });
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, channel: Option<String>, count: usize) -> Result<(), BenchError> {
+        let to = self.options.target.address;
+        let source = match to.ip() {
+            IpAddr::V4(ip) if ip.is_loopback() && count > PER_SOURCE_MAX => {
+                let host = u8::try_from(self.conns.len() / PER_SOURCE_MAX).unwrap_or(u8::MAX - 2);
+                Some(Ipv4Addr::new(127, 0, 0, host + 2))
+            }
+            _ => None,
+        };
+        let stream = sys::connect(to, source).map_err(|source| BenchError::Connect { to, source })?;
+        stream.set_nodelay(true)?;
+        let token = u64::try_from(self.conns.len()).unwrap_or(u64::MAX);
+        self.epoll.add(stream.as_raw_fd(), token)?;
+        let stage = Stage::Connecting;
+        let (carry, fragments, out) = (Vec::new(), Vec::new(), Vec::new());
+        self.conns.push(Conn { stream, stage, channel, carry, fragments, out });
+        Ok(())
+    }
+
+    /// Waits up to `timeout` for the server and handles what it sent.
+    ///
+    /// # Errors
+    /// [`BenchError`] when a connection failed or the load ended the run.
+    pub fn poll(&mut self, timeout: Duration, load: &mut impl Load) -> Result<(), BenchError> {
+        let before = self.now_ns();
+        let count = self.epoll.wait(if self.options.spin { Duration::ZERO } else { timeout })?;
+        if count == 0 || !self.options.spin {
+            self.traffic.idle_ns += self.now_ns() - before;
+        }
+        let mut buffer = mem::take(&mut self.buffer);
+        for index in 0..count {
+            let ready = self.epoll.ready(index);
+            let Ok(conn) = usize::try_from(ready.token) else { continue };
+            self.advance(conn, ready, &mut buffer, load)?;
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    fn advance(
+        &mut self,
+        index: usize,
+        ready: sys::Ready,
+        buffer: &mut [u8],
+        load: &mut impl Load,
+    ) -> Result<(), BenchError> {
+        if self.conns[index].stage == Stage::Connecting {
+            let to = self.options.target.address;
+            if let Some(source) = self.conns[index].stream.take_error()? {
+                return Err(BenchError::Connect { to, source });
+            }
+            if !ready.writable {
+                return Ok(());
+            }
+            self.conns[index].stage = Stage::Upgrading;
+            self.request_upgrade(index)?;
+        }
+        if ready.writable && !self.conns[index].out.is_empty() {
+            self.flush(index)?;
+        }
+        loop {
+            let conn = &mut self.conns[index];
+            let carried = conn.carry.len();
+            buffer[..carried].copy_from_slice(&conn.carry);
+            let filled = match conn.stream.read(&mut buffer[carried..]) {
+                Ok(0) => return Err(BenchError::Closed { code: 1006, reason: "end of stream".into() }),
+                Ok(count) => carried + count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            self.traffic.reads += 1;
+            self.traffic.bytes += u64::try_from(filled - carried).unwrap_or_default();
+            let used = self.consume(index, &buffer[..filled], load)?;
+            let carry = &mut self.conns[index].carry;
+            carry.clear();
+            carry.extend_from_slice(&buffer[used..filled]);
+            // A short read has emptied the socket; only the end of the stream hides behind it.
+            if filled < buffer.len() && !ready.hangup {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Handles the whole frames in `input`; returns how many bytes they were.
+    fn consume(&mut self, index: usize, input: &[u8], load: &mut impl Load) -> Result<usize, BenchError> {
+        let mut at = 0;
+        if self.conns[index].stage == Stage::Upgrading {
+            match frames::read_upgrade(input) {
+                Upgrade::Partial => return Ok(0),
+                Upgrade::Refused(reason) => {
+                    return Err(BenchError::Upgrade { url: self.options.target.url.clone(), reason });
+                }
+                Upgrade::Done(used) => at = used,
+            }
+            self.conns[index].stage = Stage::Greeting(1 + u8::from(self.conns[index].channel.is_some()));
+            self.introduce(index)?;
+        }
+        let now = self.now_ns();
+        while let Some(frame) = frames::next(input, at)? {
+            at = frame.payload.end;
+            let payload = &input[frame.payload];
+            match frame.opcode {
+                frames::CLOSE => {
+                    let (code, reason) = frames::close_reason(payload);
+                    return Err(BenchError::Closed { code, reason });
+                }
+                frames::PING => {
+                    self.frame(frames::PONG, |out| out.extend_from_slice(payload));
+                    self.write(index)?;
+                }
+                frames::PONG => {}
+                _ if frame.fin && self.conns[index].fragments.is_empty() => {
+                    self.data(index, payload, now, load)?;
+                }
+                _ => {
+                    let fragments = &mut self.conns[index].fragments;
+                    fragments.extend_from_slice(payload);
+                    if fragments.len() > frames::FRAME_MAX {
+                        let len = u64::try_from(fragments.len()).unwrap_or(u64::MAX);
+                        return Err(frames::FrameError::TooLong(len).into());
+                    }
+                    if frame.fin {
+                        let whole = mem::take(fragments);
+                        self.data(index, &whole, now, load)?;
+                    }
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    #[inline]
+    fn data(
+        &mut self,
+        index: usize,
+        payload: &[u8],
+        now: u64,
+        load: &mut impl Load,
+    ) -> Result<(), BenchError> {
+        let ping = match self.conns[index].stage {
+            Stage::Ready => load.on_frame(index, payload, now)?,
+            _ => self.greet(index, payload)?,
+        };
+        if ping && self.pong {
+            self.command(&Command { id: 0, request: Request::None });
+            self.write(index)?;
+        }
+        Ok(())
+    }
+
+    fn greet(&mut self, index: usize, payload: &[u8]) -> Result<bool, BenchError> {
+        let mut ping = false;
+        for message in message::decode(self.options.protocol, payload)? {
+            let Stage::Greeting(missing) = self.conns[index].stage else {
+                ping |= message.body == Body::Ping;
+                continue;
+            };
+            match message.body {
+                Body::Connect(connected) => self.pong = connected.pong,
+                Body::Subscribe(_) => {}
+                Body::Ping => {
+                    ping = true;
+                    continue;
+                }
+                Body::Error { code, message, .. } => return Err(BenchError::Refused { code, message }),
+                Body::Push { .. } | Body::Other => continue,
+            }
+            self.conns[index].stage = Stage::Greeting(missing - 1);
+            if missing == 1 {
+                self.conns[index].stage = Stage::Ready;
+                self.ready += 1;
+            }
+        }
+        Ok(ping)
+    }
+
+    fn request_upgrade(&mut self, index: usize) -> Result<(), BenchError> {
+        let Target { path, host, .. } = &self.options.target;
+        let offer = match self.options.protocol {
+            Protocol::Json => "",
+            Protocol::Protobuf => "Sec-WebSocket-Protocol: centrifuge-protobuf\r\n",
+        };
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n",
+            frames::KEY
+        );
+        self.scratch.extend_from_slice(request.as_bytes());
+        self.write(index)
+    }
+
+    /// Not before the answer to the upgrade: some servers refuse bytes that come too early.
+    fn introduce(&mut self, index: usize) -> Result<(), BenchError> {
+        let token = self.options.token.clone();
+        let connect =
+            ConnectRequest { token: token.into(), name: "corecast-bench".into(), ..Default::default() };
+        let mut commands = vec![Command { id: 1, request: Request::Connect(Box::new(connect)) }];
+        if let Some(channel) = self.conns[index].channel.clone() {
+            let subscribe = SubscribeRequest { channel: channel.into(), ..Default::default() };
+            commands.push(Command { id: 2, request: Request::Subscribe(Box::new(subscribe)) });
+        }
+        self.commands(&commands);
+        self.write(index)
+    }
+
+    /// Adds one frame to the next write.
+    pub fn frame(&mut self, opcode: u8, fill: impl FnOnce(&mut Vec<u8>)) {
+        self.mask ^= self.mask << 13;
+        self.mask ^= self.mask >> 17;
+        self.mask ^= self.mask << 5;
+        frames::append(&mut self.scratch, opcode, self.mask, fill);
+    }
+
+    /// Adds one frame of commands to the next write.
+    pub fn commands(&mut self, commands: &[Command<'_>]) {
+        let protocol = self.options.protocol;
+        let opcode = if protocol == Protocol::Json { frames::TEXT } else { frames::BINARY };
+        self.frame(opcode, |out| {
+            for (at, command) in commands.iter().enumerate() {
+                message::encode(protocol, command, at == 0, out);
+            }
+        });
+    }
+
+    /// Adds a frame of one command to the next write.
+    pub fn command(&mut self, command: &Command<'_>) {
+        self.commands(std::slice::from_ref(command));
+    }
+
+    /// Writes what was added, in one call, to connection `index`.
+    ///
+    /// # Errors
+    /// [`BenchError::Io`] when the connection is gone.
+    pub fn write(&mut self, index: usize) -> Result<(), BenchError> {
+        let conn = &mut self.conns[index];
+        let waiting = !conn.out.is_empty();
+        conn.out.append(&mut self.scratch);
+        // While older bytes wait, the next edge writes all of them.
+        if waiting { Ok(()) } else { self.flush(index) }
+    }
+
+    fn flush(&mut self, index: usize) -> Result<(), BenchError> {
+        let conn = &mut self.conns[index];
+        let mut sent = 0;
+        while sent < conn.out.len() {
+            match conn.stream.write(&conn.out[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        conn.out.drain(..sent);
+        Ok(())
+    }
+}

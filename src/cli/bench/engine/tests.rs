@@ -1,0 +1,123 @@
+//! Against servers of a few lines that send exactly what a case needs.
+
+use super::*;
+use std::{net::TcpListener, thread};
+
+/// One short text frame of a server.
+fn text(payload: &str) -> Vec<u8> {
+    [&[0x81, u8::try_from(payload.len()).unwrap()], payload.as_bytes()].concat()
+}
+
+fn greeting() -> Vec<u8> {
+    let connect = text(r#"{"id":1,"connect":{"client":"k","pong":true}}"#);
+    [connect, text(r#"{"id":2,"subscribe":{}}"#)].concat()
+}
+
+#[derive(Default)]
+struct Frames(Vec<Vec<u8>>);
+
+impl Load for Frames {
+    fn on_frame(&mut self, _: usize, frame: &[u8], _: u64) -> Result<bool, BenchError> {
+        self.0.push(frame.to_vec());
+        Ok(frame == b"{}")
+    }
+}
+
+fn read_until(stream: &mut TcpStream, done: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut input = Vec::new();
+    while !done(&input) {
+        let mut part = [0; 1024];
+        let count = stream.read(&mut part).unwrap();
+        assert!(count > 0, "the client left after {input:?}");
+        input.extend_from_slice(&part[..count]);
+    }
+    input
+}
+
+fn accept(listener: &TcpListener, answer: &str) -> TcpStream {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_nodelay(true).unwrap();
+    read_until(&mut stream, |input| input.ends_with(b"\r\n\r\n"));
+    stream.write_all(answer.as_bytes()).unwrap();
+    stream
+}
+
+fn engine(listener: &TcpListener) -> Engine {
+    let url = format!("ws://{}/x", listener.local_addr().unwrap());
+    let target = Target::parse(&url).unwrap();
+    let options = Options { target, protocol: Protocol::Json, token: String::new(), spin: false };
+    Engine::new(options).unwrap()
+}
+
+fn upgraded() -> String {
+    format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {}\r\n\r\n", frames::ACCEPT)
+}
+
+// Runs one connection against a server that sends `bytes`, one by one, after the greeting; until the
+// load has seen `frames` frames, or the run ended.
+fn serve(answer: &str, bytes: &[&[u8]], frames: usize) -> (Result<(), BenchError>, Vec<Vec<u8>>, Vec<u8>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut engine = engine(&listener);
+    let (answer, bytes) = (answer.to_owned(), bytes.concat());
+    let server = thread::spawn(move || {
+        let mut stream = accept(&listener, &answer);
+        if !answer.contains(" 101 ") {
+            return Vec::new();
+        }
+        for byte in &bytes {
+            stream.write_all(&[*byte]).unwrap();
+        }
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        rest
+    });
+    let mut load = Frames::default();
+    let mut result = engine.open(1, |_| Some("c".into()), &mut load);
+    while result.is_ok() && load.0.len() < frames {
+        result = engine.poll(Duration::from_millis(100), &mut load);
+    }
+    drop(engine);
+    (result, load.0, server.join().unwrap())
+}
+
+#[test]
+fn frames_cut_anywhere_arrive_whole() {
+    let parts: [&[u8]; 4] = [&greeting(), b"\x81\x03abc", b"\x01\x02de\x89\x01p\x80\x01f", b"\x81\x02{}"];
+    let (result, frames, sent) = serve(&upgraded(), &parts, 3);
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(frames, [b"abc".to_vec(), b"def".to_vec(), b"{}".to_vec()]);
+    // Connect and subscribe in one frame, a pong of the transport, a pong of the protocol: all masked.
+    let mut opcodes = Vec::new();
+    let mut at = 0;
+    while let Some([first, second, ..]) = sent.get(at..) {
+        assert_eq!(second & 0x80, 0x80);
+        opcodes.push(first & 0x0f);
+        at += 6 + usize::from(second & 0x7f);
+    }
+    assert_eq!(opcodes, [frames::TEXT, frames::PONG, frames::TEXT]);
+}
+
+#[test]
+fn whatever_harms_one_connection_ends_the_run() {
+    #[track_caller]
+    fn check(answer: &str, bytes: &[&[u8]], want: &str) {
+        let (result, _, _) = serve(answer, bytes, usize::MAX);
+        let text = result.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains(want), "{text}");
+    }
+    check("HTTP/1.1 503 Busy\r\n\r\n", &[], "HTTP 503 Busy");
+    check(&upgraded(), &[&text(r#"{"id":1,"error":{"code":101,"message":"x"}}"#)], "101 x");
+    check(&upgraded(), &[&greeting(), b"\x88\x06\x0b\xc0slow"], "3008 slow");
+    check(&upgraded(), &[b"\x81\x01x"], "not valid JSON");
+    check(&upgraded(), &[&greeting(), b"\x81\x81"], "masked");
+}
+
+#[test]
+fn too_few_files_are_said_before_any_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut engine = engine(&listener);
+    let limit = usize::try_from(sys::raise_file_limit().unwrap()).unwrap();
+    let result = engine.open(limit, |_| None, &mut Frames::default());
+    assert!(matches!(result, Err(BenchError::Files { .. })), "{result:?}");
+    assert_eq!(engine.connections(), 0);
+}

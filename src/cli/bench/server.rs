@@ -1,0 +1,126 @@
+//! What can be learnt about a server from outside: its processor time, its memory, its counters.
+
+use super::BenchError;
+use crate::cli::client::Target;
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+/// Processor time of all threads of a process, user and system, in nanoseconds.
+///
+/// # Errors
+/// [`BenchError::Process`] when there is no such process, or the kernel keeps no such statistics.
+pub fn cpu_ns(pid: u32) -> Result<u64, BenchError> {
+    let failed = |source| BenchError::Process { pid, what: "processor time", source };
+    let mut total = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(failed)? {
+        let path = task.map_err(failed)?.path().join("schedstat");
+        // A thread may end between the listing and the look.
+        let Ok(text) = fs::read_to_string(path) else { continue };
+        let first = text.split_ascii_whitespace().next().and_then(|it| it.parse::<u64>().ok());
+        total += first.ok_or_else(|| failed(io::Error::from(io::ErrorKind::InvalidData)))?;
+    }
+    if total == 0 {
+        return Err(failed(io::Error::new(io::ErrorKind::Unsupported, "no schedstat in this kernel")));
+    }
+    Ok(total)
+}
+
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub rss: u64,
+    pub pss: u64,
+    /// Private clean and dirty pages: what ends with the process.
+    pub private: u64,
+}
+
+/// # Errors
+/// [`BenchError::Process`] when the process is not there or not ours.
+pub fn memory(pid: u32) -> Result<Memory, BenchError> {
+    let failed = |source| BenchError::Process { pid, what: "memory", source };
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).map_err(failed)?;
+    Ok(read_rollup(&text))
+}
+
+fn read_rollup(text: &str) -> Memory {
+    let mut memory = Memory::default();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(name), Some(kib)) = (words.next(), words.next().and_then(|it| it.parse::<u64>().ok()))
+        else {
+            continue;
+        };
+        match name {
+            "Rss:" => memory.rss = kib * 1024,
+            "Pss:" => memory.pss = kib * 1024,
+            "Private_Clean:" | "Private_Dirty:" => memory.private += kib * 1024,
+            _ => {}
+        }
+    }
+    memory
+}
+
+/// The server's own counters, summed over their labels; `None` when it has none to show.
+#[must_use]
+pub fn counters(target: &Target) -> Option<BTreeMap<String, f64>> {
+    let text = fetch(target).ok()?;
+    let counters = read_counters(&text);
+    (!counters.is_empty()).then_some(counters)
+}
+
+fn fetch(target: &Target) -> io::Result<String> {
+    const ANSWER_MAX: u64 = 4 * 1024 * 1024;
+    let patience = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&target.address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    let request =
+        format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.path, target.host);
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn read_counters(text: &str) -> BTreeMap<String, f64> {
+    let mut counters = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("corecast_")) {
+        if let Some((name, value)) = line.rsplit_once(' ')
+            && let Ok(value) = value.parse::<f64>()
+        {
+            let name = name.split('{').next().unwrap_or(name);
+            *counters.entry(name.to_owned()).or_insert(0.0) += value;
+        }
+    }
+    counters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rollup() {
+        let text = "00400000-7ff [rollup]\nRss:   30 kB\nPss: 20 kB\nPss_Dirty: 1 kB\nPrivate_Clean: 4 kB\nPrivate_Dirty: 5 kB\n";
+        assert_eq!(read_rollup(text), Memory { rss: 30 * 1024, pss: 20 * 1024, private: 9 * 1024 });
+    }
+
+    #[test]
+    fn counters_are_summed() {
+        let text = "HTTP/1.1 200 OK\r\n\r\n# HELP corecast_a x\ncorecast_a{core=\"0\"} 1\ncorecast_a{core=\"1\"} 2\ncorecast_b 7\nother 1\ncorecast_c x\n";
+        let want = BTreeMap::from([("corecast_a".into(), 3.0), ("corecast_b".into(), 7.0)]);
+        assert_eq!(read_counters(text), want);
+    }
+
+    #[test]
+    fn our_own_processor_time() {
+        assert!(cpu_ns(std::process::id()).unwrap() > 0);
+        assert!(memory(std::process::id()).unwrap().private > 0);
+        assert!(matches!(cpu_ns(u32::MAX), Err(BenchError::Process { .. })));
+    }
+}
