@@ -32,7 +32,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("core_affinity::", &["src/runtime/"]),
     ("Instant::now", &["src/runtime/", "src/cli/", "src/server/"]),
     ("SystemTime::now", &["src/runtime/", "src/cli/", "src/server/"]),
-    ("std::env", &["src/cli/", "src/server/", "src/main.rs"]),
+    ("std::env", &["src/cli/", "src/server/", "src/sim/", "src/main.rs"]),
     ("std::fs", &["src/cli/", "src/server/", "src/runtime/"]),
     ("std::thread", &["src/runtime/", "src/cli/", "src/server/"]),
     ("async fn", &["src/runtime/", "src/server/"]),

@@ -77,7 +77,8 @@ impl Namespaces {
     /// `channel.without_namespace`.
     ///
     /// # Errors
-    /// [`ErrorCode::UnknownChannel`] when no such namespace is configured.
+    /// [`ErrorCode::UnknownChannel`] when no such namespace is configured, unless
+    /// `channel.allow_unknown_namespaces` gives it the options of those without one.
     pub fn resolve(&self, channel: &str) -> Result<&ChannelOptions, ErrorCode> {
         Ok(match self.index(channel)? {
             0 => &self.channel.without_namespace,
@@ -98,7 +99,7 @@ impl Namespaces {
         self.by_name
             .binary_search_by(|&index| self.channel.namespaces[index].name.as_str().cmp(namespace))
             .map(|at| self.by_name[at] + 1)
-            .map_err(|_| ErrorCode::UnknownChannel)
+            .or(if self.channel.allow_unknown_namespaces { Ok(0) } else { Err(ErrorCode::UnknownChannel) })
     }
 
     /// Options of all namespaces in the order of [`Namespaces::index`].

@@ -122,6 +122,8 @@ sections! {
         user_boundary: String = "#".into(), Rule::Mark;
         /// What stands between those users.
         user_separator: String = ",".into(), Rule::Mark;
+        /// Give channels whose namespace is not defined the options of `channel.without_namespace`, instead of error 102.
+        allow_unknown_namespaces: bool = false, Rule::Any;
         /// How long a stream's position outlives its last publication, where a namespace does not say. Costs a few dozen bytes per channel that had history.
         history_meta_ttl: Duration = seconds(720 * 3600), Rule::Time(seconds(1), seconds(87_600 * 3600));
     }
@@ -374,6 +376,7 @@ impl Settings {
         settings.client.insecure = true;
         settings.client.allow_anonymous_connect_without_token = true;
         settings.http_api.insecure = true;
+        settings.channel.allow_unknown_namespaces = true;
         settings.channel.without_namespace = ChannelOptions::dev();
         settings
     }

@@ -46,6 +46,8 @@ fn resolve_table() {
         change(&mut channel);
         Namespaces::new(&channel)
     };
+    check(&with(|it| it.allow_unknown_namespaces = true), "nope:1", Ok(100));
+    check(&with(|it| it.allow_unknown_namespaces = true), "news:1", Ok(1));
     check(&with(|it| it.namespace_boundary = "::".into()), "news::a:b", Ok(1));
     check(&with(|it| it.namespace_boundary = "::".into()), "nope:a", Ok(100));
     check(&with(|it| it.namespace_boundary = String::new()), "nope:a", Ok(100));
