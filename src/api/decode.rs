@@ -1,0 +1,348 @@
+//! JSON of a call -> [`ApiRequest`].
+//!
+//! Unknown fields are ignored and `null` stands for an absent field, except in `data`, where it is a payload.
+//! A wrong type is the caller's mistake of form (HTTP 400); a wrong value is error 107.
+
+use super::base64;
+use crate::{
+    broker::seam::{ApiRequest, PublishOptions, Target},
+    model::{Disconnect, ErrorCode, Position, Tags},
+};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::value::RawValue;
+use std::{borrow::Cow, fmt, sync::Arc};
+
+/// Outer: the JSON has the shape of the method. Inner: its values make sense.
+pub type Decoded = Result<Result<ApiRequest, ErrorCode>, serde_json::Error>;
+pub type Decode = fn(&str) -> Decoded;
+
+/// Longest reason that fits a WebSocket close frame beside its code.
+const REASON_MAX: usize = 123;
+
+/// A string, borrowed where JSON escapes allow it; `null` is "".
+#[derive(Default)]
+struct Text<'a>(Cow<'a, str>);
+
+impl Text<'_> {
+    fn shared(&self) -> Arc<str> {
+        Arc::from(&*self.0)
+    }
+
+    fn boxed(&self) -> Box<str> {
+        Box::from(&*self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Text::default())
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Keeps `null` as the payload it is.
+fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Key and value pairs in the order given.
+fn tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tags, D::Error> {
+    struct Visitor;
+    impl<'de> de::Visitor<'de> for Visitor {
+        type Value = Tags;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of strings")
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Tags, A::Error> {
+            let mut tags = Tags::new();
+            while let Some((key, value)) = map.next_entry::<Text<'_>, Text<'_>>()? {
+                tags.push((key.boxed(), value.boxed()));
+            }
+            Ok(tags)
+        }
+
+        fn visit_unit<E>(self) -> Result<Tags, E> {
+            Ok(Tags::new())
+        }
+    }
+    deserializer.deserialize_any(Visitor)
+}
+
+/// Derived structs would also take a JSON array, by position. No caller means that.
+pub fn object<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, serde_json::Error> {
+    if json.trim_start().starts_with('[') {
+        return Err(de::Error::custom("expected an object"));
+    }
+    serde_json::from_str(json)
+}
+
+/// The exact source slice, without raw newlines: they separate messages on the wire, and in valid JSON
+/// they are only ever white space.
+fn without_newlines(json: &str) -> Box<[u8]> {
+    let bytes = json.as_bytes();
+    if memchr::memchr(b'\n', bytes).is_none() {
+        return bytes.into();
+    }
+    bytes.iter().copied().filter(|&byte| byte != b'\n').collect()
+}
+
+/// A payload given as JSON or as base64; base64 wins. `None` when neither is there.
+fn payload(json: Option<&RawValue>, base64: &Text<'_>) -> Result<Option<Box<[u8]>>, ErrorCode> {
+    if !base64.0.is_empty() {
+        let bytes = base64::decode(&base64.0).ok_or(ErrorCode::BadRequest)?;
+        return Ok(Some(bytes.into()));
+    }
+    Ok(json.map(|json| without_newlines(json.get())))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Publish<'a> {
+    #[serde(borrow)]
+    channel: Text<'a>,
+    #[serde(deserialize_with = "or_default", borrow)]
+    channels: Vec<Text<'a>>,
+    #[serde(deserialize_with = "raw")]
+    data: Option<&'a RawValue>,
+    b64data: Text<'a>,
+    #[serde(deserialize_with = "tags")]
+    tags: Tags,
+    #[serde(deserialize_with = "or_default")]
+    skip_history: bool,
+    idempotency_key: Text<'a>,
+    #[serde(deserialize_with = "or_default")]
+    version: u64,
+    version_epoch: Text<'a>,
+}
+
+impl Publish<'_> {
+    fn payload(&self) -> Result<Box<[u8]>, ErrorCode> {
+        let data = payload(self.data, &self.b64data)?;
+        data.filter(|data| !data.is_empty()).ok_or(ErrorCode::BadRequest)
+    }
+
+    fn options(&self) -> PublishOptions {
+        PublishOptions {
+            skip_history: self.skip_history,
+            idempotency_key: self.idempotency_key.boxed(),
+            version: self.version,
+            version_epoch: self.version_epoch.boxed(),
+        }
+    }
+}
+
+pub fn publish(json: &str) -> Decoded {
+    let publish: Publish<'_> = object(json)?;
+    if publish.channel.0.is_empty() {
+        return Ok(Err(ErrorCode::BadRequest));
+    }
+    Ok(publish.payload().map(|data| ApiRequest::Publish {
+        channel: publish.channel.shared(),
+        data,
+        options: publish.options(),
+        tags: publish.tags,
+    }))
+}
+
+pub fn broadcast(json: &str) -> Decoded {
+    let publish: Publish<'_> = object(json)?;
+    if publish.channels.is_empty() {
+        return Ok(Err(ErrorCode::BadRequest));
+    }
+    Ok(publish.payload().map(|data| ApiRequest::Broadcast {
+        channels: publish.channels.iter().map(Text::shared).collect(),
+        data,
+        options: publish.options(),
+        tags: publish.tags,
+    }))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Whom<'a> {
+    #[serde(borrow)]
+    user: Text<'a>,
+    client: Text<'a>,
+    session: Text<'a>,
+    channel: Text<'a>,
+    // Subscribe.
+    #[serde(deserialize_with = "raw")]
+    info: Option<&'a RawValue>,
+    b64info: Text<'a>,
+    #[serde(deserialize_with = "raw")]
+    data: Option<&'a RawValue>,
+    b64data: Text<'a>,
+    recover_since: Option<Since<'a>>,
+    #[serde(rename = "override")]
+    overrides: Option<&'a RawValue>,
+    #[serde(deserialize_with = "or_default")]
+    expire_at: i64,
+    // Disconnect.
+    #[serde(deserialize_with = "or_default")]
+    whitelist: Vec<Text<'a>>,
+    disconnect: Option<Close<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Since<'a> {
+    #[serde(deserialize_with = "or_default")]
+    offset: u64,
+    #[serde(borrow)]
+    epoch: Text<'a>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Close<'a> {
+    #[serde(deserialize_with = "or_default")]
+    code: u32,
+    #[serde(borrow)]
+    reason: Text<'a>,
+}
+
+impl Whom<'_> {
+    /// Error 107 when nobody is named: "all anonymous sessions" is never what a caller means.
+    fn target(&self) -> Result<Target, ErrorCode> {
+        if self.user.0.is_empty() && self.client.0.is_empty() && self.session.0.is_empty() {
+            return Err(ErrorCode::BadRequest);
+        }
+        Ok(Target { user: self.user.boxed(), client: self.client.boxed(), session: self.session.boxed() })
+    }
+
+    fn subscribe(&self) -> Result<ApiRequest, ErrorCode> {
+        let target = self.target()?;
+        if self.channel.0.is_empty() {
+            return Err(ErrorCode::BadRequest);
+        }
+        // Ignoring these would give more than the caller asked for: a subscription that never ends.
+        if self.expire_at != 0 || self.overrides.is_some() {
+            return Err(ErrorCode::NotAvailable);
+        }
+        Ok(ApiRequest::Subscribe {
+            target,
+            channel: self.channel.shared(),
+            info: payload(self.info, &self.b64info)?.map(Arc::from),
+            data: payload(self.data, &self.b64data)?.map(Arc::from),
+            recover_since: self
+                .recover_since
+                .as_ref()
+                .map(|since| Position { offset: since.offset, epoch: since.epoch.shared() }),
+        })
+    }
+
+    fn disconnect(&self) -> Result<ApiRequest, ErrorCode> {
+        let disconnect = match &self.disconnect {
+            None => Disconnect::FORCE,
+            Some(close) if close.code == 0 && close.reason.0.is_empty() => Disconnect::FORCE,
+            Some(close) if !(3000..5000).contains(&close.code) || close.reason.0.len() > REASON_MAX => {
+                return Err(ErrorCode::BadRequest);
+            }
+            Some(close) => {
+                Disconnect { code: close.code, reason: Cow::Owned(close.reason.0.clone().into_owned()) }
+            }
+        };
+        Ok(ApiRequest::Disconnect {
+            target: self.target()?,
+            whitelist: self.whitelist.iter().map(Text::boxed).collect(),
+            disconnect,
+        })
+    }
+}
+
+pub fn subscribe(json: &str) -> Decoded {
+    Ok(object::<Whom<'_>>(json)?.subscribe())
+}
+
+pub fn unsubscribe(json: &str) -> Decoded {
+    let whom: Whom<'_> = object(json)?;
+    Ok(whom.target().map(|target| ApiRequest::Unsubscribe { target, channel: whom.channel.shared() }))
+}
+
+pub fn disconnect(json: &str) -> Decoded {
+    Ok(object::<Whom<'_>>(json)?.disconnect())
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Channel<'a> {
+    #[serde(borrow)]
+    channel: Text<'a>,
+    #[serde(deserialize_with = "or_default")]
+    limit: i32,
+    since: Option<Since<'a>>,
+    #[serde(deserialize_with = "or_default")]
+    reverse: bool,
+    pattern: Text<'a>,
+}
+
+fn of_channel(json: &str, request: impl FnOnce(Arc<str>, &Channel<'_>) -> ApiRequest) -> Decoded {
+    let asked: Channel<'_> = object(json)?;
+    if asked.channel.0.is_empty() {
+        return Ok(Err(ErrorCode::BadRequest));
+    }
+    Ok(Ok(request(asked.channel.shared(), &asked)))
+}
+
+pub fn presence(json: &str) -> Decoded {
+    of_channel(json, |channel, _| ApiRequest::Presence { channel })
+}
+
+pub fn presence_stats(json: &str) -> Decoded {
+    of_channel(json, |channel, _| ApiRequest::PresenceStats { channel })
+}
+
+pub fn history(json: &str) -> Decoded {
+    of_channel(json, |channel, asked| ApiRequest::History {
+        channel,
+        limit: asked.limit,
+        since: asked.since.as_ref().map(|since| (since.offset, since.epoch.boxed())),
+        reverse: asked.reverse,
+    })
+}
+
+pub fn history_remove(json: &str) -> Decoded {
+    of_channel(json, |channel, _| ApiRequest::HistoryRemove { channel })
+}
+
+pub fn channels(json: &str) -> Decoded {
+    let asked: Channel<'_> = object(json)?;
+    Ok(Ok(ApiRequest::Channels { pattern: asked.pattern.boxed() }))
+}
+
+pub fn info(json: &str) -> Decoded {
+    object::<Channel<'_>>(json)?;
+    Ok(Ok(ApiRequest::Info))
+}
+
+pub fn not_available(json: &str) -> Decoded {
+    object::<serde::de::IgnoredAny>(json)?;
+    Ok(Err(ErrorCode::NotAvailable))
+}
