@@ -53,6 +53,6 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     for warning in &warnings {
         eprintln!("warning: {warning}");
     }
-    let _ = settings;
-    Err(Failure::Run("the settings are fine, but this build has no server".to_owned()))
+    let options = crate::server::Options { dev: args.config.dev };
+    crate::server::run(settings, options).map_err(|error| Failure::Run(error.to_string()))
 }

@@ -1,0 +1,209 @@
+//! Makes a server of the parts: cores, listeners, signals, the end.
+//!
+//! The calling thread waits for signals and for the cores. The first SIGTERM or SIGINT drains: accepting stops,
+//! every client is told 3001, answers that are owed are given, and the process ends when all connections
+//! have, at the latest after `shutdown.timeout`. A second one ends it at once.
+
+mod log;
+mod ready;
+
+pub use log::Stderr;
+
+use crate::{
+    config::{Backend, Cores, Settings},
+    runtime::{self, BackendChoice, CoreSeat, RunError, StartError},
+    transport::{CoreDriver, Foreign, Identity, Level, Log, Shared},
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::{Arc, mpsc},
+    thread,
+    time::Instant,
+};
+
+/// How to run, beside the settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Print lines to paste.
+    pub dev: bool,
+}
+
+/// Why the server did not start, or ended otherwise than asked. One sentence: the cause, then the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(
+        "http_server.address {0:?} is not an IP address: write one of this machine, or leave it empty for all"
+    )]
+    Address(String),
+    #[error("cannot listen for signals ({0}): check the limits of this process")]
+    Signals(io::Error),
+    #[error("the system has no randomness to give ({0}): see that /dev/urandom or getrandom(2) is reachable")]
+    Random(getrandom::Error),
+    #[error("stopped by a second signal before all clients were told")]
+    Forced,
+}
+
+/// What the waiting thread hears.
+enum Event {
+    Signal,
+    Ended(Result<(), RunError>),
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// [`ServeError`]; nothing is left running then, except after [`ServeError::Forced`].
+pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
+    let log: Arc<dyn Log> = Arc::new(Stderr::new(&settings.log.level));
+    let settings = Arc::new(settings);
+    // Before the cores, so that their threads inherit nothing that would end them.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ServeError::Signals)?;
+    let running = runtime::start(runtime_options(&settings)?, drivers(&settings, &log)?)?;
+    let backend = format!("{:?}", running.backend()).to_lowercase();
+    if settings.runtime.backend == Backend::Auto
+        && running.backend() == runtime::Backend::Poll
+        && log.enabled(Level::Warn)
+    {
+        log.write(
+            Level::Warn,
+            format_args!("this kernel does not allow the ring backend, so connections are served by poll: slower, otherwise the same"),
+        );
+    }
+    if log.enabled(Level::Info) {
+        log.write(Level::Info, format_args!("at most {} open files", running.open_files_max()));
+    }
+    ready::say(&settings, running.addresses(), running.cores(), &backend, options.dev);
+
+    let senders = running.senders().to_vec();
+    let (events, inbox) = mpsc::channel();
+    let on_signal = events.clone();
+    let signal_handle = signals.handle();
+    thread::spawn(move || signals.forever().try_for_each(|_| on_signal.send(Event::Signal)));
+    thread::spawn(move || events.send(Event::Ended(running.join())));
+
+    let tell = |message: Foreign| {
+        for sender in &senders {
+            // A core that has ended needs no telling.
+            let _ = sender.send(message);
+        }
+    };
+    let mut deadline: Option<Instant> = None;
+    let ended = loop {
+        let event = match deadline {
+            None => inbox.recv().ok(),
+            Some(deadline) => inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
+        };
+        match event {
+            Some(Event::Ended(result)) => break result.map_err(ServeError::from),
+            Some(Event::Signal) if deadline.is_some() => break Err(ServeError::Forced),
+            Some(Event::Signal) => {
+                if log.enabled(Level::Info) {
+                    log.write(Level::Info, format_args!("stopping: telling every client 3001"));
+                }
+                deadline = Some(Instant::now() + settings.shutdown.timeout);
+                tell(Foreign::Drain);
+            }
+            None => {
+                if log.enabled(Level::Warn) {
+                    log.write(Level::Warn, format_args!("shutdown.timeout has passed: cutting what is left"));
+                }
+                tell(Foreign::Stop);
+                break match inbox.recv() {
+                    Ok(Event::Ended(result)) => result.map_err(ServeError::from),
+                    Ok(Event::Signal) => Err(ServeError::Forced),
+                    Err(_) => Ok(()),
+                };
+            }
+        }
+    };
+    signal_handle.close();
+    ended
+}
+
+fn runtime_options(settings: &Settings) -> Result<runtime::Options, ServeError> {
+    let cores = match &settings.runtime.cores {
+        Cores::All => runtime::Cores::All,
+        Cores::Count(count) => runtime::Cores::Count(*count),
+        Cores::List(list) => runtime::Cores::List(list.clone()),
+    };
+    let runtime = &settings.runtime;
+    Ok(runtime::Options {
+        cpus: runtime::choose_cpus(&cores)?,
+        backend: match runtime.backend {
+            Backend::Auto => BackendChoice::Auto,
+            Backend::Ring => BackendChoice::Ring,
+            Backend::Poll => BackendChoice::Poll,
+        },
+        addresses: vec![address(settings)?],
+        backlog: runtime.listen_backlog,
+        buffer_count: runtime.buffer_count,
+        buffer_size: runtime.buffer_size,
+        turn_completions_max: runtime.turn_completions_max,
+        turn_time_max: runtime.turn_time_max,
+        balance: runtime.balance,
+        ..runtime::Options::default()
+    })
+}
+
+/// All addresses means IPv6 and IPv4 through one socket, or IPv4 alone where there is no IPv6.
+fn address(settings: &Settings) -> Result<SocketAddr, ServeError> {
+    let port = settings.http_server.port;
+    let text = &settings.http_server.address;
+    if text.is_empty() {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        return Ok(match std::net::TcpListener::bind(any) {
+            Ok(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            Err(_) => SocketAddr::from(([0, 0, 0, 0], port)),
+        });
+    }
+    let ip: IpAddr = match text.as_str() {
+        "localhost" => [127, 0, 0, 1].into(),
+        text => text.parse().map_err(|_| ServeError::Address(text.to_owned()))?,
+    };
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// What builds the driver of each core, on its thread.
+fn drivers(
+    settings: &Arc<Settings>,
+    log: &Arc<dyn Log>,
+) -> Result<impl Fn(CoreSeat) -> CoreDriver + Send + Sync + Clone + 'static, ServeError> {
+    let (settings, log) = (Arc::clone(settings), Arc::clone(log));
+    let mut random = [0u8; 32];
+    getrandom::fill(&mut random).map_err(ServeError::Random)?;
+    let word = |at: usize| random[at..at + 8].iter().fold(0u64, |word, &byte| word << 8 | u64::from(byte));
+    let (hash_key, seed) = (word(0), word(8));
+    let uid =
+        crate::model::ClientId::from_random(u128::from(word(16)) << 64 | u128::from(word(24))).to_string();
+    let shared: Arc<std::sync::OnceLock<Arc<Shared>>> = Arc::default();
+    Ok(move |seat: CoreSeat| {
+        let shared = shared.get_or_init(|| Arc::new(Shared::new(seat.cores)));
+        let port = seat.addresses.first().map_or(0, SocketAddr::port);
+        let name = match settings.node.name.as_str() {
+            "" => format!("{}_{port}", ready::host_name()),
+            name => name.to_owned(),
+        };
+        // The clock of the cores begins with the run.
+        let identity = Identity { uid: uid.clone(), name, version: env!("CARGO_PKG_VERSION"), started_ms: 0 };
+        // Distinct seeds by a large odd step.
+        let seed = seed.wrapping_add((seat.core as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        CoreDriver::new(
+            &seat,
+            seed,
+            hash_key,
+            &settings,
+            Arc::new(identity),
+            Arc::clone(shared),
+            Arc::clone(&log),
+        )
+    })
+}

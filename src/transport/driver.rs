@@ -1,0 +1,231 @@
+//! The driver of one core: its connections, how they end, and the effects of the broker.
+
+use super::{
+    exchange::{Asked, HttpConn},
+    http::{Identity, Site},
+    log::Log,
+    timer::{Fired, Timer},
+    websocket::WebSocket,
+};
+use crate::{
+    broker::{
+        core::{Core, Seat},
+        seam::Effect,
+    },
+    config::Settings,
+    model::{ConnKey, CoreId, Disconnect, Now},
+    runtime::{Close, CoreSeat, Short},
+    stdx::{
+        slab::{Key, SideTable, Slab},
+        wheel::Wheel,
+    },
+};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize},
+    },
+    time::Duration,
+};
+
+/// What other threads tell a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Accept nothing more, tell every client 3001, answer what was asked, end when all connections are gone
+    /// on all cores.
+    Drain,
+    /// End at once.
+    Stop,
+}
+
+/// What the cores of a process share; touched when they drain and at scrapes.
+#[derive(Debug)]
+pub struct Shared {
+    /// Cores that have connections left.
+    pub(super) busy: AtomicUsize,
+    /// Scrapes so far: each starts a new measurement of the longest turn on every core.
+    pub(super) scrapes: AtomicU64,
+    /// Origins that were refused and reported.
+    pub(super) refused_origins: Mutex<HashSet<String>>,
+}
+
+impl Shared {
+    #[must_use]
+    pub fn new(cores: usize) -> Self {
+        Self { busy: AtomicUsize::new(cores), scrapes: AtomicU64::new(0), refused_origins: Mutex::default() }
+    }
+}
+
+/// What a connection is. Kept small: an idle WebSocket has no more than this here.
+pub(super) enum Conn {
+    Http(Box<HttpConn>),
+    WebSocket(WebSocket),
+    /// Nothing is read any more; what waits is written until the deadline.
+    Closing(Timer),
+}
+
+const _: () = assert!(size_of::<Conn>() <= 48);
+
+/// What to ask of [`Net`] once it is at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Pause,
+    Resume,
+    Close(Close),
+}
+
+pub struct CoreDriver {
+    pub(super) core: Core,
+    pub(super) site: Site,
+    pub(super) conns: SideTable<Conn>,
+    pub(super) wheel: Wheel,
+    pub(super) now: Now,
+    pub(super) calls: Slab<Asked>,
+    /// Calls for the state of the cores, made at the end of the turn.
+    pub(super) infos: Vec<Key>,
+    /// HTTP connections with responses that are not handed to the broker's outbox yet.
+    pub(super) feeding: Vec<ConnKey>,
+    pub(super) orders: Vec<(ConnKey, Order)>,
+    /// The broker got something after its turn had ended: another turn must follow.
+    pub(super) late: bool,
+    pub(super) shared: Arc<Shared>,
+    pub(super) fired: Vec<u64>,
+    pub(super) shorts: Vec<Short>,
+    pub(super) id: CoreId,
+    pub(super) cores: usize,
+    pub(super) scrapes: u64,
+    pub(super) life: Life,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Serving,
+    /// `accepting`: the runtime was not told yet.
+    Draining {
+        accepting: bool,
+    },
+    /// No connection is left here.
+    Drained,
+    Stopped,
+}
+
+pub(super) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl CoreDriver {
+    /// `seed` and `hash_key` as in [`Seat`].
+    #[must_use]
+    pub fn new(
+        seat: &CoreSeat,
+        seed: u64,
+        hash_key: u64,
+        settings: &Arc<Settings>,
+        identity: Arc<Identity>,
+        shared: Arc<Shared>,
+        log: Arc<dyn Log>,
+    ) -> Self {
+        let id = CoreId::try_from(seat.core).unwrap_or(CoreId::MAX);
+        let now = Now::default();
+        let broker_seat = Seat { id, cores: seat.cores, seed, hash_key };
+        Self {
+            core: Core::new(broker_seat, Arc::clone(settings), now),
+            site: Site::new(
+                Arc::clone(settings),
+                identity,
+                seat.pulse.clone(),
+                seat.cores,
+                Arc::clone(&shared),
+                log,
+            ),
+            conns: SideTable::default(),
+            wheel: Wheel::new(now.ms),
+            now,
+            calls: Slab::default(),
+            infos: Vec::new(),
+            feeding: Vec::new(),
+            orders: Vec::new(),
+            late: false,
+            shared,
+            fired: Vec::new(),
+            shorts: Vec::new(),
+            id,
+            cores: seat.cores,
+            scrapes: 0,
+            life: Life::Serving,
+        }
+    }
+
+    /// Ends what the connection was: what waits is written, then it is closed, at the latest after `within`.
+    pub(super) fn close_soon(&mut self, conn: ConnKey, last: &[u8], within: Duration) {
+        let mut timer = Timer::default();
+        if let Some(at_ms) = timer.set(self.now.ms.saturating_add(ms(within))) {
+            self.wheel.insert(at_ms, conn.to_bits());
+        }
+        self.conns.insert(conn, Conn::Closing(timer));
+        self.core.close_after_drain(conn, last);
+    }
+
+    /// Ends a connection nobody listens on any more.
+    pub(super) fn cut(&mut self, conn: ConnKey, how: Close) {
+        self.core.end_session(conn);
+        self.conns.insert(conn, Conn::Closing(Timer::default()));
+        self.orders.push((conn, Order::Close(how)));
+    }
+
+    pub(super) fn fire_timers(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.advance(self.now.ms, &mut fired);
+        for bits in fired.drain(..) {
+            let conn = Key::from_bits(bits);
+            let outcome = match self.conns.get_mut(conn) {
+                Some(Conn::Http(http)) => http.timer.fired(self.now.ms),
+                Some(Conn::Closing(timer)) => timer.fired(self.now.ms),
+                Some(Conn::WebSocket(_)) | None => Fired::Stale,
+            };
+            match (outcome, self.conns.get(conn)) {
+                (Fired::Again(at_ms), _) => self.wheel.insert(at_ms, bits),
+                (Fired::Due, Some(Conn::Http(_))) => self.on_http_due(conn),
+                (Fired::Due, Some(Conn::Closing(_))) => self.cut(conn, Close::Reset),
+                _ => {}
+            }
+        }
+        self.fired = fired;
+    }
+
+    pub(super) fn do_effects(&mut self) {
+        loop {
+            let effects = self.core.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Pause(conn) => self.orders.push((conn, Order::Pause)),
+                    Effect::Resume(conn) => self.orders.push((conn, Order::Resume)),
+                    Effect::Close { conn, disconnect } => self.on_close(conn, &disconnect),
+                    Effect::ApiReply { call, reply } => self.on_reply(Key::from_bits(call), reply),
+                }
+            }
+        }
+    }
+
+    fn on_close(&mut self, conn: ConnKey, disconnect: &Disconnect) {
+        match self.conns.get(conn) {
+            Some(Conn::WebSocket(_)) => self.close_websocket(conn, disconnect),
+            // Half a response is worse than none.
+            Some(Conn::Http(_)) => {
+                self.core.drop_queue(conn);
+                self.cut(conn, Close::Reset);
+            }
+            Some(Conn::Closing(_)) | None => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for CoreDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CoreDriver").field("id", &self.id).field("connections", &self.conns.len()).finish()
+    }
+}

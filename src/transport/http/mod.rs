@@ -1,0 +1,386 @@
+//! One HTTP/1.1 connection: bytes in, exchanges, bytes out. No sockets and no broker.
+//!
+//! Requests may be pipelined. Each becomes an [`Exchange`] in a queue, and leaves it in order once its
+//! response is there. When `http_server.pipeline_max` are open, or [`OUTPUT_MAX`] bytes wait to be written,
+//! no further request is looked at and the driver stops reading. After an error of form (4xx from the head
+//! or the body) nothing that follows can be trusted, so the connection ends with that response.
+
+mod body;
+pub mod date;
+pub mod metrics;
+pub mod response;
+pub mod route;
+mod site;
+
+pub use response::Response;
+pub use site::{Identity, Site, Upgrade};
+
+use self::{
+    body::Gathering,
+    response::Manner,
+    site::{Plan, Target},
+};
+use crate::{
+    api::{Call, ErrorMode},
+    broker::seam::{ApiReply, ApiRequest},
+    model::{ErrorCode, Now},
+    wire::http::{BodyDecoder, CONTINUE, EMPTY_HEADER, Framing, HeadLimits, Request, parse_head},
+};
+use std::{collections::VecDeque, net::SocketAddr};
+
+/// Bytes of responses that may wait for the socket before reading pauses.
+pub const OUTPUT_MAX: usize = 64 * 1024;
+
+/// Longest request target.
+const TARGET_MAX: usize = 8 * 1024;
+
+#[derive(Debug)]
+pub struct Http {
+    /// The peer, or whom its proxy speaks for.
+    pub peer: SocketAddr,
+    input: Vec<u8>,
+    /// Bytes of `input` that are done with.
+    used: usize,
+    /// Bytes of input in which no head ends.
+    searched: usize,
+    body: Option<(Box<Gathering>, Manner)>,
+    exchanges: VecDeque<Exchange>,
+    /// Number of the first exchange in the queue.
+    first: u64,
+    output: Vec<u8>,
+    /// No further request is looked at: the last response says so, or the driver wants to end.
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    manner: Manner,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Call(Box<Call>),
+    Metrics,
+    /// `100 Continue`; not an answer yet.
+    Continue,
+    Done(Response),
+}
+
+/// What the driver has to do before the next look at the connection.
+#[derive(Debug)]
+pub enum Next {
+    /// More bytes, or room.
+    Wait,
+    /// Start the broker calls of this exchange: see [`Http::start_call`].
+    Call(u64),
+    /// Ask every core for its counters, and render them as metrics: see [`Http::answer_metrics`].
+    Metrics(u64),
+    /// Not HTTP any more. What follows the head is in [`Http::take_input`].
+    Upgrade(Upgrade),
+}
+
+impl Http {
+    #[must_use]
+    pub fn new(peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            input: Vec::new(),
+            used: 0,
+            searched: 0,
+            body: None,
+            exchanges: VecDeque::new(),
+            first: 0,
+            output: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        if !self.stopped {
+            self.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// Bytes that arrived and were not looked at.
+    #[must_use]
+    pub fn input(&self) -> &[u8] {
+        &self.input[self.used..]
+    }
+
+    pub fn take_input(&mut self) -> Vec<u8> {
+        let mut input = std::mem::take(&mut self.input);
+        input.drain(..std::mem::take(&mut self.used));
+        input
+    }
+
+    pub fn consume(&mut self, bytes: usize) {
+        self.used = (self.used + bytes).min(self.input.len());
+        if self.used == self.input.len() {
+            // An idle connection holds no buffer.
+            self.input = Vec::new();
+            self.used = 0;
+        } else if self.used >= 16 * 1024 {
+            self.input.drain(..self.used);
+            self.used = 0;
+        }
+    }
+
+    /// Nothing is owed to the client, and the rest of a request is what everybody waits for.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        !self.stopped && self.exchanges.is_empty() && (self.body.is_some() || !self.input().is_empty())
+    }
+
+    /// No byte of a request has come yet.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.first == 0 && self.exchanges.is_empty() && self.input.is_empty() && self.body.is_none()
+    }
+
+    /// Exchanges without a complete response.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Reading on would only fill buffers.
+    #[must_use]
+    pub fn is_full(&self, site: &Site) -> bool {
+        self.exchanges.len() >= site.settings.http_server.pipeline_max || self.output.len() > OUTPUT_MAX
+    }
+
+    /// The last response is made: close when everything is written.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.stopped && self.exchanges.is_empty()
+    }
+
+    /// Takes no further requests; those that are open get their responses.
+    pub fn stop(&mut self) {
+        if !self.stopped {
+            self.stopped = true;
+            self.input = Vec::new();
+            self.used = 0;
+            self.body = None;
+            if let Some(last) = self.exchanges.back_mut() {
+                last.manner.keep_alive = false;
+            }
+        }
+    }
+
+    /// Responses ready to be written, at most about `max` bytes.
+    pub fn take_output(&mut self, max: usize) -> Vec<u8> {
+        if self.output.len() <= max {
+            return std::mem::take(&mut self.output);
+        }
+        let rest = self.output.split_off(max);
+        std::mem::replace(&mut self.output, rest)
+    }
+
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Looks at the input until something has to be done elsewhere.
+    pub fn next(&mut self, site: &mut Site, now: Now) -> Next {
+        loop {
+            // Answers that are there make room for requests.
+            self.advance(site, now);
+            if self.stopped || self.is_full(site) {
+                return Next::Wait;
+            }
+            let Some((mut gathering, manner)) = self.body.take() else {
+                match self.read_head(site) {
+                    Ok(true) => continue,
+                    Ok(false) => return Next::Wait,
+                    Err(upgrade) => return Next::Upgrade(*upgrade),
+                }
+            };
+            match gathering.feed(&self.input[self.used..]) {
+                Err(error) => self.refuse(Response::error(error.status())),
+                Ok((used, whole)) => {
+                    self.consume(used);
+                    if !whole {
+                        self.body = Some((gathering, manner));
+                        return Next::Wait;
+                    }
+                    let Gathering { plan, bytes, .. } = *gathering;
+                    if let Some(next) = self.run(plan, manner, &bytes) {
+                        return next;
+                    }
+                }
+            }
+        }
+    }
+
+    /// False: the head is not complete, or must wait for the answers before it.
+    fn read_head(&mut self, site: &Site) -> Result<bool, Box<Upgrade>> {
+        let server = &site.settings.http_server;
+        let input = &self.input[self.used..];
+        // A head ends with a line; without the end of one there is nothing new to find out.
+        let fresh = &input[self.searched.min(input.len())..];
+        let limits = HeadLimits { size_max: server.header_size_max, uri_max: TARGET_MAX };
+        if input.is_empty() || (memchr::memchr(b'\n', fresh).is_none() && input.len() < TARGET_MAX) {
+            return Ok(false);
+        }
+        let mut slots = vec![EMPTY_HEADER; server.header_count_max];
+        let head = match parse_head(input, &mut slots, limits) {
+            Ok(Some(head)) => head,
+            Ok(None) => {
+                self.searched = input.len();
+                return Ok(false);
+            }
+            Err(error) => {
+                self.refuse(Response::error(error.status()));
+                return Ok(true);
+            }
+        };
+        let Request { method, version, keep_alive, expects_continue, framing, .. } = head.request;
+        let mut manner = Manner { version, keep_alive, head_only: method == "HEAD" };
+        let target = site.plan(&head.request, self.peer);
+        let len = head.len;
+        let plan = match target {
+            Target::Plan(plan) => plan,
+            // The connection changes its language behind the answers that are still owed.
+            Target::Upgrade(_) if !self.exchanges.is_empty() => {
+                self.searched = 0;
+                return Ok(false);
+            }
+            Target::Upgrade(upgrade) => {
+                self.consume(len);
+                return Err(upgrade);
+            }
+        };
+        self.searched = 0;
+        self.consume(len);
+        let has_body = framing != Framing::Length(0);
+        if let Plan::Answer(response) = plan {
+            // What would follow is a body nobody wants.
+            manner.keep_alive &= !has_body;
+            self.end_exchange(manner, response);
+            return Ok(true);
+        }
+        match BodyDecoder::new(framing, server.body_size_max as u64) {
+            Err(error) => self.refuse(Response::error(error.status())),
+            Ok(decoder) => {
+                if expects_continue && has_body && self.input().is_empty() {
+                    let manner = Manner { keep_alive: true, ..manner };
+                    self.exchanges.push_back(Exchange { manner, state: State::Continue });
+                }
+                self.body = Some((Box::new(Gathering::new(plan, decoder)), manner));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Starts what a complete request asks for.
+    fn run(&mut self, plan: Plan, manner: Manner, body: &[u8]) -> Option<Next> {
+        let number = self.first + self.exchanges.len() as u64;
+        let (state, next) = match plan {
+            Plan::Answer(response) => (State::Done(response), None),
+            Plan::Metrics => (State::Metrics, Some(Next::Metrics(number))),
+            Plan::Api { method, mode } => match self::call(method.as_deref(), body, mode) {
+                Ok(call) => (State::Call(Box::new(call)), Some(Next::Call(number))),
+                Err(response) => (State::Done(response), None),
+            },
+        };
+        self.begin_exchange(manner, state);
+        next
+    }
+
+    fn begin_exchange(&mut self, manner: Manner, state: State) {
+        self.exchanges.push_back(Exchange { manner, state });
+        if !manner.keep_alive {
+            self.stop();
+        }
+    }
+
+    fn end_exchange(&mut self, manner: Manner, response: Response) {
+        self.begin_exchange(manner, State::Done(response));
+    }
+
+    /// Ends the connection with this response behind those that are owed.
+    pub fn refuse(&mut self, response: Response) {
+        if !self.stopped {
+            self.stopped = true;
+            self.input = Vec::new();
+            self.used = 0;
+            self.body = None;
+            self.exchanges.push_back(Exchange { manner: Manner::LAST, state: State::Done(response) });
+        }
+    }
+
+    fn exchange(&mut self, number: u64) -> Option<&mut Exchange> {
+        let index = number.checked_sub(self.first)?;
+        self.exchanges.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// The next broker call of an exchange: its step, and what to ask. Ask again after each answer.
+    pub fn start_call(&mut self, number: u64) -> Option<(usize, ApiRequest)> {
+        match &mut self.exchange(number)?.state {
+            State::Call(call) => call.start_next(),
+            _ => None,
+        }
+    }
+
+    /// Takes the answer of a step; once all are there the response is made. Returns the number of steps
+    /// and of errors of a call that ended.
+    pub fn answer_call(
+        &mut self,
+        number: u64,
+        step: usize,
+        reply: Result<ApiReply, ErrorCode>,
+        site: &Site,
+        now: Now,
+    ) {
+        if let Some(exchange) = self.exchange(number)
+            && let State::Call(call) = &mut exchange.state
+        {
+            call.answer(step, reply, &site.node(now));
+        }
+    }
+
+    pub fn answer_metrics(&mut self, number: u64, response: Response) {
+        if let Some(exchange) = self.exchange(number)
+            && matches!(exchange.state, State::Metrics)
+        {
+            exchange.state = State::Done(response);
+        }
+    }
+
+    /// Moves finished responses from the front of the queue to the output.
+    fn advance(&mut self, site: &mut Site, now: Now) {
+        loop {
+            match self.exchanges.front_mut() {
+                Some(Exchange { state: State::Call(call), .. }) if !call.is_finished() => return,
+                Some(Exchange { state: State::Metrics, .. }) | None => return,
+                Some(_) => {}
+            }
+            let Some(Exchange { manner, state }) = self.exchanges.pop_front() else { return };
+            self.first += 1;
+            let response = match state {
+                State::Continue => {
+                    self.output.extend_from_slice(CONTINUE);
+                    continue;
+                }
+                State::Call(call) => {
+                    let crate::api::Response { status, body } = call.finish();
+                    Response::new(status, response::JSON, body)
+                }
+                State::Done(response) => response,
+                State::Metrics => return,
+            };
+            response.write(&mut self.output, site.date.at(now.unix_ms), manner);
+        }
+    }
+}
+
+fn call(method: Option<&str>, body: &[u8], mode: ErrorMode) -> Result<Call, Response> {
+    let call = match method {
+        None => Call::legacy(body, mode),
+        Some(name) => Call::named(name, body, mode).ok_or_else(|| Response::error(404))?,
+    };
+    call.map_err(|malformed| Response::new(400, response::TEXT, format!("{malformed}\n")))
+}

@@ -1,0 +1,66 @@
+//! Responses, from status to bytes.
+
+use crate::wire::http::{self, Version, reason_phrase};
+
+pub const JSON: &str = "application/json";
+pub const TEXT: &str = "text/plain; charset=utf-8";
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    content_type: &'static str,
+    /// More header fields, name and value.
+    fields: Vec<(&'static str, &'static str)>,
+    body: Vec<u8>,
+}
+
+/// How a response is written to the request it answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub version: Version,
+    pub keep_alive: bool,
+    /// The length of the body without the body.
+    pub head_only: bool,
+}
+
+impl Manner {
+    /// For what is not even a request.
+    pub const LAST: Self = Self { version: Version::Http11, keep_alive: false, head_only: false };
+}
+
+impl Response {
+    #[must_use]
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, content_type, fields: Vec::new(), body: body.into() }
+    }
+
+    /// An error with its reason phrase as the body.
+    #[must_use]
+    pub fn error(status: u16) -> Self {
+        Self::new(status, TEXT, format!("{}\n", reason_phrase(status)))
+    }
+
+    #[must_use]
+    pub fn with(mut self, fields: &[(&'static str, &'static str)]) -> Self {
+        self.fields.extend_from_slice(fields);
+        self
+    }
+
+    /// Appends head and body.
+    pub fn write(&self, out: &mut Vec<u8>, date: &str, manner: Manner) {
+        let mut headers: Vec<(&str, &str)> = vec![("Date", date)];
+        headers.extend_from_slice(&self.fields);
+        let head = http::Response {
+            status: self.status,
+            version: manner.version,
+            keep_alive: manner.keep_alive,
+            content_type: if self.body.is_empty() { "" } else { self.content_type },
+            content_length: Some(self.body.len()),
+            headers: &headers,
+        };
+        http::write_response_head(out, &head);
+        if !manner.head_only {
+            out.extend_from_slice(&self.body);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Which path leads where. Paths are exact: no trailing slash, no decoding.
+
+use crate::config::Settings;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// `/`: what is where.
+    Index,
+    WebSocket,
+    Health,
+    Metrics,
+    /// A method of the server API, known or not.
+    Api(&'a str),
+    /// The single endpoint of old API clients.
+    ApiLegacy,
+    NotFound,
+}
+
+impl Route<'_> {
+    /// What `Allow` says.
+    #[must_use]
+    pub fn methods(self) -> &'static str {
+        match self {
+            Self::Api(_) | Self::ApiLegacy => "POST",
+            Self::WebSocket => "GET",
+            Self::Index | Self::Health | Self::Metrics | Self::NotFound => "GET, HEAD",
+        }
+    }
+
+    #[must_use]
+    pub fn allows(self, method: &str) -> bool {
+        self.methods().split(", ").any(|allowed| allowed == method)
+    }
+}
+
+#[must_use]
+pub fn route<'a>(settings: &Settings, path: &'a str) -> Route<'a> {
+    let api = &settings.http_api;
+    if !settings.websocket.disabled && path == settings.websocket.handler_prefix {
+        return Route::WebSocket;
+    }
+    if settings.health.enabled && path == settings.health.handler_prefix {
+        return Route::Health;
+    }
+    if settings.prometheus.enabled && path == settings.prometheus.handler_prefix {
+        return Route::Metrics;
+    }
+    if !api.disabled
+        && let Some(rest) = path.strip_prefix(api.handler_prefix.as_str())
+    {
+        match rest.strip_prefix('/') {
+            Some(name) if !name.is_empty() && !name.contains('/') => return Route::Api(name),
+            None if rest.is_empty() => return Route::ApiLegacy,
+            _ => {}
+        }
+    }
+    if path == "/" { Route::Index } else { Route::NotFound }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes() {
+        let settings = Settings::default();
+        for (path, expected) in [
+            ("/", Route::Index),
+            ("/connection/websocket", Route::WebSocket),
+            ("/connection/websocket/", Route::NotFound),
+            ("/health", Route::Health),
+            ("/health/", Route::NotFound),
+            ("/metrics", Route::Metrics),
+            ("/api", Route::ApiLegacy),
+            ("/api/", Route::NotFound),
+            ("/api/publish", Route::Api("publish")),
+            ("/api/publish/", Route::NotFound),
+            ("/apis", Route::NotFound),
+            ("/Health", Route::NotFound),
+            ("/%68ealth", Route::NotFound),
+        ] {
+            assert_eq!(route(&settings, path), expected, "{path}");
+        }
+        let mut off = Settings::default();
+        off.websocket.disabled = true;
+        off.http_api.disabled = true;
+        off.health.enabled = false;
+        off.prometheus.enabled = false;
+        for path in ["/connection/websocket", "/api", "/api/info", "/health", "/metrics"] {
+            assert_eq!(route(&off, path), Route::NotFound, "{path}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! From bytes of connections to the broker and back: the [`Driver`](crate::runtime::Driver) of one core.
+//!
+//! A connection begins as HTTP/1.1 and may become a WebSocket; which, its first request says. The driver keeps
+//! what each connection is (a few words for an idle WebSocket), turns bytes into broker calls, does the
+//! broker's effects, and moves writes and batches to the runtime. It decides nothing about channels.
+
+mod driver;
+mod exchange;
+mod http;
+mod log;
+mod timer;
+mod turn;
+mod upgrade;
+mod websocket;
+
+pub use driver::{CoreDriver, Foreign, Shared};
+pub use http::Identity;
+pub use log::{Level, Log};

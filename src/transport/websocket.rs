@@ -1,0 +1,92 @@
+//! WebSocket connections of the driver: messages to the broker, control frames answered, closing.
+
+use super::driver::{Conn, CoreDriver};
+use crate::{
+    model::{ConnKey, Disconnect},
+    wire::websocket::{Decoder, Event, FrameError, Opcode, Options, Role, write_close, write_header},
+};
+
+/// One WebSocket. Idle it holds no buffer.
+#[derive(Debug, Default)]
+pub struct WebSocket {
+    decoder: Decoder,
+}
+
+/// How the peer's bytes ended the connection.
+enum Ended {
+    /// It closed; answered with the same code.
+    Closed(Option<u16>),
+    Broken(FrameError),
+}
+
+impl CoreDriver {
+    /// Hands every whole message to the broker, in order.
+    pub(super) fn on_frames(&mut self, conn: ConnKey, bytes: &mut [u8]) {
+        let Self { core, conns, site, .. } = self;
+        let Some(Conn::WebSocket(websocket)) = conns.get_mut(conn) else { return };
+        let options = Options {
+            role: Role::Server,
+            message_size_limit: site.settings.websocket.message_size_limit,
+            compression: false,
+        };
+        let mut frames = websocket.decoder.feed(bytes, &options);
+        let ended = loop {
+            match frames.next() {
+                Ok(None) => return,
+                Ok(Some(Event::Message { payload, .. })) => core.on_message(conn, payload),
+                Ok(Some(Event::Ping(payload))) => {
+                    let mut pong = Vec::with_capacity(payload.len() + 2);
+                    write_header(&mut pong, Opcode::Pong, payload.len());
+                    pong.extend_from_slice(payload);
+                    core.raw(conn, &pong);
+                }
+                Ok(Some(Event::Pong(_))) => core.on_websocket_pong(conn),
+                Ok(Some(Event::Close { code, .. })) => break Ended::Closed(code),
+                Err(error) => break Ended::Broken(error),
+            }
+        };
+        self.end_websocket(conn, ended);
+    }
+
+    fn end_websocket(&mut self, conn: ConnKey, ended: Ended) {
+        let mut frame = Vec::new();
+        match ended {
+            Ended::Closed(Some(code)) => write_close(&mut frame, code, ""),
+            // A close without a code is answered without one (RFC 6455 §5.5.1).
+            Ended::Closed(None) => write_header(&mut frame, Opcode::Close, 0),
+            Ended::Broken(error) => {
+                self.site.report(
+                    super::log::Level::Debug,
+                    format_args!("a client broke the WebSocket protocol: {error}"),
+                );
+                write_close(&mut frame, error.close_code(), "");
+            }
+        }
+        self.core.end_session(conn);
+        let within = self.site.settings.websocket.close_timeout;
+        self.close_soon(conn, &frame, within);
+    }
+
+    /// The broker ended the session.
+    pub(super) fn close_websocket(&mut self, conn: ConnKey, disconnect: &Disconnect) {
+        let websocket = &self.site.settings.websocket;
+        let mut frame = Vec::new();
+        let mut within = websocket.close_timeout;
+        match disconnect.code {
+            // The peer went away: nobody reads a close frame.
+            3000 => {}
+            // It does not read: what waits for it is dropped, and it gets less time.
+            3008 | 3009 => {
+                within = websocket.write_timeout.min(within);
+                self.core.drop_queue(conn);
+            }
+            _ => {}
+        }
+        if let Ok(code) = u16::try_from(disconnect.code)
+            && code != 3000
+        {
+            write_close(&mut frame, code, &disconnect.reason);
+        }
+        self.close_soon(conn, &frame, within);
+    }
+}

@@ -1,0 +1,10 @@
+//! The server as a process, over real sockets: both backends, one core and two.
+//!
+//! Every test starts servers of its own on ports the system chooses, and ends them by their process id.
+
+mod client;
+mod golden;
+mod http;
+mod lifecycle;
+mod server;
+mod websocket;
