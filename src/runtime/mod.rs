@@ -20,6 +20,7 @@ mod start;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use cpus::{Cores, choose_cpus};
 pub use error::{RunError, StartError, UringRemedy};
