@@ -131,6 +131,9 @@ pub trait Net {
 /// The writes of one turn: at most one per connection.
 pub trait WriteSource {
     fn len(&self) -> usize;
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
     /// Appends the bytes of write `index`, in order, to `pieces` (empty on entry) and names its connection.
     fn write<'a>(&'a self, index: usize, pieces: &mut Vec<&'a [u8]>) -> Key;
 }

@@ -318,7 +318,7 @@ impl<D: Driver, Make: Fn(CoreSeat) -> D> Thread<D, Make> {
         let index = self.seat.core;
         let shared = self.shared.clone();
         let lever = &shared.levers[index];
-        poll_fn(|context| Poll::Ready(lever.offer(context.waker().clone()))).await;
+        lever.offer(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
         let result = self.live(lever, report).await;
         lever.withdraw();
         result
