@@ -1,7 +1,7 @@
 //! The life of one core: turn after turn, and sleep when there is nothing to do.
 //!
 //! Before each sleep the loop announces it, lets the kernel deliver once more and looks at every queue (see
-//! `doorbell`). A timer is the second net: it finds a core that sleeps although it has work, counts that
+//! `doorbell`). The second net (`watch`) finds a core that sleeps although it has work, counts that
 //! ([`Counter::TimerWakes`], must stay 0) and wakes it; it also ends a wrong park of the executor.
 
 use super::{
@@ -22,14 +22,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
-
-/// The safety timer's period while the loop sleeps and while it works.
-const TICK_IDLE: Duration = Duration::from_millis(100);
-const TICK_BUSY: Duration = Duration::from_millis(5);
-/// How long found work may wait for the bell's ring to arrive before the ring counts as lost.
-const RING_GRACE: Duration = Duration::from_millis(5);
 
 /// Everything a core owns.
 pub(super) struct Core<D: Driver> {
@@ -152,20 +146,9 @@ impl<D: Driver> Core<D> {
 }
 
 /// Runs the core until its driver stops, it fails, or the whole runtime stops.
-pub(super) async fn run<D: Driver>(core: Core<D>, mut bed: Bed) -> Result<(), RunError> {
-    let bell = core.bell.clone();
-    let core = Rc::new(RefCell::new(core));
-    let executor = glommio::executor();
-    let queue = executor.create_task_queue(
-        glommio::Shares::default(),
-        glommio::Latency::Matters(Duration::from_millis(1)),
-        "timer",
-    );
-    let timer = glommio::spawn_local_into(watch(core.clone(), bed.sleeper()), queue);
+pub(super) async fn run<D: Driver>(core: Rc<RefCell<Core<D>>>, mut bed: Bed) -> Result<(), RunError> {
+    let bell = core.borrow().bell.clone();
     let result = live(&core, &mut bed).await;
-    if let Ok(timer) = timer {
-        timer.cancel().await;
-    }
     shut_down(&core);
     bed.close(&bell).await;
     result
@@ -193,27 +176,30 @@ async fn live<D: Driver>(core: &RefCell<Core<D>>, bed: &mut Bed) -> Result<(), R
     }
 }
 
-/// The safety timer.
-async fn watch<D: Driver>(core: Rc<RefCell<Core<D>>>, sleeper: Rc<Sleeper>) {
-    loop {
-        let asleep = sleeper.sleep_number();
-        glommio::timer::sleep(if asleep.is_some() { TICK_IDLE } else { TICK_BUSY }).await;
-        core.borrow().beat();
-        let asleep = sleeper.sleep_number();
-        if asleep.is_none() || !core.borrow_mut().has_work() {
-            continue;
-        }
-        glommio::timer::sleep(RING_GRACE).await;
-        if sleeper.sleep_number() == asleep && core.borrow_mut().has_work() {
-            core.borrow_mut().net.counters_mut().increment(Counter::TimerWakes);
-            sleeper.nudge();
-        }
-    }
+/// What is done when the second net looks at the core.
+pub(super) struct Inspection<D: Driver> {
+    core: Rc<RefCell<Core<D>>>,
+    sleeper: Rc<Sleeper>,
+    /// The sleep in which work was found last time. Its ring may have been on the way then.
+    suspect: Option<u64>,
 }
 
-impl<D: Driver> Core<D> {
-    fn beat(&self) {
-        self.shared.beat(self.index);
+impl<D: Driver> Inspection<D> {
+    pub fn new(core: Rc<RefCell<Core<D>>>, sleeper: Rc<Sleeper>) -> Self {
+        Self { core, sleeper, suspect: None }
+    }
+
+    /// Shows that the core lives; wakes its loop when it sleeps over the same work for the second time.
+    pub fn look(&mut self) {
+        let mut core = self.core.borrow_mut();
+        core.shared.beat(core.index);
+        let asleep = self.sleeper.sleep_number();
+        let suspect = if asleep.is_some() && core.has_work() { asleep } else { None };
+        if suspect.is_some() && suspect == self.suspect {
+            core.net.counters_mut().increment(Counter::TimerWakes);
+            self.sleeper.nudge();
+        }
+        self.suspect = suspect;
     }
 }
 

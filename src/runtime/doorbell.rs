@@ -8,6 +8,9 @@
 //! [`RoomWanted`] is the same in the other direction: a sender that found a queue full says so, and
 //! the receiver that made room rings the sender's bell.
 //!
+//! The flags change by swaps only, the owner's changes included: so a change that was made earlier cannot be
+//! ordered behind a later one, neither in the language's memory model nor in loom's weaker one.
+//!
 //! Only flags here, so that `tests/loom_doorbell.rs` can run this very file under loom.
 
 #[cfg(loom)]
@@ -27,13 +30,13 @@ impl Sleeping {
     /// The owner says that it is going to sleep. It must look at every queue after this call and
     /// sleep only if all are empty.
     pub fn announce(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.swap(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     /// The owner is awake: publishers need not ring.
     pub fn withdraw(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.swap(false, Ordering::Relaxed);
     }
 
     /// To be asked after publishing something for the owner. True for exactly one publisher per sleep,
@@ -55,7 +58,7 @@ impl RoomWanted {
 
     /// The sender found the queue full. It must try once more after this call.
     pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.swap(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 

@@ -80,7 +80,10 @@ pub(super) fn mesh<M>(bells: &[Arc<Bell>], capacity: usize) -> Vec<Mesh<M>> {
 impl<M> Outgoing<M> {
     fn push(&mut self, parcel: Parcel<M>) -> Result<(), Parcel<M>> {
         let refused = match self.queue.push(parcel) {
-            Ok(()) => return Ok(self.sent()),
+            Ok(()) => {
+                self.sent();
+                return Ok(());
+            }
             Err(PushError::Full(parcel)) => parcel,
         };
         if self.queue.is_abandoned() {
@@ -88,7 +91,10 @@ impl<M> Outgoing<M> {
         }
         self.wanted.set();
         match self.queue.push(refused) {
-            Ok(()) => Ok(self.sent()),
+            Ok(()) => {
+                self.sent();
+                Ok(())
+            }
             Err(PushError::Full(parcel)) => {
                 self.blocked = true;
                 Err(parcel)

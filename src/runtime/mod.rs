@@ -20,6 +20,7 @@ mod start;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use cpus::{Cores, choose_cpus};
 pub use error::{RunError, StartError, UringRemedy};
@@ -130,6 +131,9 @@ pub trait Net {
 /// The writes of one turn: at most one per connection.
 pub trait WriteSource {
     fn len(&self) -> usize;
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
     /// Appends the bytes of write `index`, in order, to `pieces` (empty on entry) and names its connection.
     fn write<'a>(&'a self, index: usize, pieces: &mut Vec<&'a [u8]>) -> Key;
 }

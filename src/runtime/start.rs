@@ -7,7 +7,7 @@ use super::{
     Driver,
     bell::Bell,
     checks::{self, Found},
-    core_loop::{self, Core, panic_message},
+    core_loop::{self, Core, Inspection, panic_message},
     cpus,
     error::{RunError, StartError},
     inbox::{self, Receiver, Sender},
@@ -16,24 +16,33 @@ use super::{
     net::{CoreLoads, Sockets},
     options::{Backend, Options},
     sleep::Bed,
+    watch::{Lever, Watch},
 };
 use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares};
 use std::{
+    cell::RefCell,
     collections::VecDeque,
+    future::{Future, poll_fn},
     net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
+    task::Poll,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 const RING_DEPTH: usize = 256;
-const PREEMPT_TIMER: Duration = Duration::from_millis(5);
-const NET_LATENCY: Duration = Duration::from_millis(1);
+/// Preempt timer while only the default queue is active, which is before the core has offered its lever: until
+/// then nothing could end a wrong park (`watch`), so it must not happen.
+const PREEMPT_TIMER: Duration = Duration::from_secs(60);
+/// Preempt timer while the net queue is active. Shorter ones make wrong parks likelier on busy machines.
+const NET_LATENCY: Duration = Duration::from_millis(10);
 const NET_SHARES: usize = 900;
 
 /// What a driver may know about its place when it is made.
@@ -69,6 +78,7 @@ pub(super) struct Shared {
     beats: Vec<AtomicU64>,
     stopping: AtomicBool,
     bells: Vec<Arc<Bell>>,
+    levers: Arc<[Lever]>,
 }
 
 impl Shared {
@@ -105,6 +115,7 @@ pub struct Running<F> {
     found: Found,
     senders: Vec<Sender<F>>,
     threads: Vec<JoinHandle<Result<(), RunError>>>,
+    watch: Option<Watch>,
     shared: Arc<Shared>,
 }
 
@@ -164,6 +175,9 @@ impl<F> Running<F> {
                 .unwrap_or_else(|panic| Err(RunError::Panicked { core, message: panic_message(&*panic) }));
             result = result.and(ended);
         }
+        if let Some(watch) = self.watch.take() {
+            watch.end();
+        }
         result
     }
 }
@@ -172,9 +186,9 @@ impl<F> Drop for Running<F> {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
             self.shared.stop();
-            // Whoever wants to know calls `join`.
-            let _ = self.join_threads();
         }
+        // Whoever wants to know calls `join`.
+        let _ = self.join_threads();
     }
 }
 
@@ -214,13 +228,22 @@ pub fn start<D: Driver>(
         beats: (0..cores).map(|_| AtomicU64::new(0)).collect(),
         stopping: AtomicBool::new(false),
         bells: bells.clone(),
+        levers: (0..cores).map(|_| Lever::default()).collect(),
     });
+    let watch = Watch::start(shared.levers.clone())
+        .map_err(|source| StartError::System { what: "a thread", source })?;
     let pinned = cpus::distinct(&options.cpus);
     let options = Arc::new(options);
     let loads = CoreLoads::for_cores(cores, options.balance);
     let meshes = mesh::mesh(&bells, options.mesh_batches_max.max(1));
-    let mut running =
-        Running { addresses, found, senders: Vec::new(), threads: Vec::new(), shared: shared.clone() };
+    let mut running = Running {
+        addresses,
+        found,
+        senders: Vec::new(),
+        threads: Vec::new(),
+        watch: Some(watch),
+        shared: shared.clone(),
+    };
     let (report, reports) = mpsc::channel();
     for (core, ((listeners, loads), mesh)) in listeners.into_iter().zip(loads).zip(meshes).enumerate() {
         let (sender, inbox) = inbox::inbox(bells[core].clone(), options.inbox_messages_max.max(1));
@@ -273,6 +296,7 @@ impl<D: Driver, Make: Fn(CoreSeat) -> D> Thread<D, Make> {
             let _ = report.send(Err(StartError::Core { core, reason }));
             Err(RunError::Panicked { core, message })
         });
+        shared.levers[core].abandon();
         if result.is_err() {
             shared.stop();
         }
@@ -291,6 +315,20 @@ impl<D: Driver, Make: Fn(CoreSeat) -> D> Thread<D, Make> {
 
     /// On the executor: builds what must be built there and runs it in a queue of its own.
     async fn settle(self, report: &mpsc::Sender<Result<(), StartError>>) -> Result<(), RunError> {
+        let index = self.seat.core;
+        let shared = self.shared.clone();
+        let lever = &shared.levers[index];
+        lever.offer(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
+        let result = self.live(lever, report).await;
+        lever.withdraw();
+        result
+    }
+
+    async fn live(
+        self,
+        lever: &Lever,
+        report: &mpsc::Sender<Result<(), StartError>>,
+    ) -> Result<(), RunError> {
         let index = self.seat.core;
         let failed = |reason: String| {
             let _ = report.send(Err(StartError::Core { core: index, reason }));
@@ -316,6 +354,8 @@ impl<D: Driver, Make: Fn(CoreSeat) -> D> Thread<D, Make> {
             foreign: VecDeque::new(),
         };
         core.shared.beat(index);
+        let core = Rc::new(RefCell::new(core));
+        let mut inspection = Inspection::new(core.clone(), bed.sleeper());
         let queue = glommio::executor().create_task_queue(
             Shares::Static(NET_SHARES),
             Latency::Matters(NET_LATENCY),
@@ -324,7 +364,14 @@ impl<D: Driver, Make: Fn(CoreSeat) -> D> Thread<D, Make> {
         match glommio::spawn_local_into(core_loop::run(core, bed), queue) {
             Ok(task) => {
                 let _ = report.send(Ok(()));
-                task.await
+                let mut task = pin!(task);
+                poll_fn(|context| {
+                    if lever.take_pull() {
+                        inspection.look();
+                    }
+                    task.as_mut().poll(context)
+                })
+                .await
             }
             Err(error) => failed(error.to_string()),
         }

@@ -49,7 +49,7 @@ pub enum Seen {
     Done,
     Alarm { late_ms: u64 },
     Counted { from: usize, total: u64 },
-    Report { core: usize, received: u64, counters: Counters, connections: usize },
+    Report { core: usize, received: u64, counters: Box<Counters>, connections: usize },
 }
 
 #[derive(Default)]
@@ -196,7 +196,7 @@ impl Echo {
                 self.say(Seen::Report {
                     core: self.core,
                     received: self.received,
-                    counters: net.counters().clone(),
+                    counters: Box::new(net.counters().clone()),
                     connections: net.connections(),
                 });
                 return None;
@@ -344,7 +344,7 @@ impl Server {
     pub fn report(&self, core: usize) -> (u64, Counters, usize) {
         self.tell(core, Command::Report);
         self.until(|seen| match seen {
-            Seen::Report { received, counters, connections, .. } => Some((received, counters, connections)),
+            Seen::Report { received, counters, connections, .. } => Some((received, *counters, connections)),
             _ => None,
         })
     }

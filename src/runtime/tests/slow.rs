@@ -67,6 +67,7 @@ fn write_until_stuck(stream: &mut TcpStream, most: usize) -> usize {
     while written < most {
         match stream.write(&block) {
             Ok(count) => written += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
             Err(error) => panic!("the connection broke: {error}"),
         }
