@@ -1,4 +1,4 @@
-//! The fuzz targets on stable: random bytes and mutated good ones. `CORECAST_FUZZ_ROUNDS` sets how many inputs
+//! The fuzz targets on stable: random bytes and mutated good ones. `FUZZ_ROUNDS` sets how many inputs
 //! each target gets (default 20 000).
 
 use super::*;
@@ -120,7 +120,7 @@ fn mutated(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn targets_hold_on_mutated_inputs() {
-    let rounds = std::env::var("CORECAST_FUZZ_ROUNDS").map_or(20_000, |it| it.parse().unwrap());
+    let rounds = std::env::var("FUZZ_ROUNDS").map_or(20_000, |it| it.parse().unwrap());
     for (name, target) in TARGETS {
         let seeds = seeds(name);
         seeds.iter().for_each(|seed| target(seed));

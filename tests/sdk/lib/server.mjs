@@ -10,12 +10,12 @@ import { freePort, until, within } from './util.mjs';
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
 export const API_KEY = 'sdk-tests-key';
 
-/** `CORECAST_BIN`, else the newest of the release and the debug build. */
+/** `SERVER_BIN`, else the newest of the release and the debug build. */
 export function binary() {
-  if (process.env.CORECAST_BIN) return process.env.CORECAST_BIN;
+  if (process.env.SERVER_BIN) return process.env.SERVER_BIN;
   const target = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target');
   const built = ['release', 'debug'].map((p) => path.join(target, p, 'corecast')).filter((p) => fs.existsSync(p));
-  if (built.length === 0) throw new Error('no corecast binary: run "cargo build --release" or set CORECAST_BIN');
+  if (built.length === 0) throw new Error('no corecast binary: run "cargo build --release" or set SERVER_BIN');
   return built.sort((a, b) => fs.statSync(b).mtimeMs - fs.statSync(a).mtimeMs)[0];
 }
 

@@ -60,13 +60,13 @@ async def until(check, what, deadline=DEADLINE):
 
 
 def binary():
-    """`CORECAST_BIN`, else the newest of the release and the debug build."""
-    if "CORECAST_BIN" in os.environ:
-        return os.environ["CORECAST_BIN"]
+    """`SERVER_BIN`, else the newest of the release and the debug build."""
+    if "SERVER_BIN" in os.environ:
+        return os.environ["SERVER_BIN"]
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     built = [p for p in (target / "release/corecast", target / "debug/corecast") if p.exists()]
     if not built:
-        raise RuntimeError("no corecast binary: run 'cargo build --release' or set CORECAST_BIN")
+        raise RuntimeError("no corecast binary: run 'cargo build --release' or set SERVER_BIN")
     return str(max(built, key=lambda p: p.stat().st_mtime))
 
 
