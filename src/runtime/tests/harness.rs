@@ -24,6 +24,8 @@ pub enum Command {
     Drain,
     /// Stop echoing, only count.
     Swallow,
+    /// Close connections whose peer has ended.
+    Tidy,
     PauseAll,
     ResumeAll,
     CloseAll(Close),
@@ -74,6 +76,8 @@ pub struct Echo {
     expected: u64,
     received: u64,
     swallow: bool,
+    tidy: bool,
+    ended: Vec<Key>,
     alarm: Option<u64>,
     clock: Clock,
 }
@@ -115,6 +119,8 @@ impl Echo {
             expected: 0,
             received: 0,
             swallow: false,
+            tidy: false,
+            ended: Vec::new(),
             alarm: None,
             clock: Clock::default(),
         }
@@ -179,6 +185,7 @@ impl Echo {
             Command::Stop => return Some(Next::Stop),
             Command::Drain => net.stop_accepting(),
             Command::Swallow => self.swallow = true,
+            Command::Tidy => self.tidy = true,
             Command::PauseAll => self.keys.iter().for_each(|key| net.pause(*key)),
             Command::ResumeAll => self.keys.iter().for_each(|key| net.resume(*key)),
             Command::CloseAll(how) => self.keys.iter().for_each(|key| net.close(*key, how)),
@@ -238,6 +245,7 @@ impl Driver for Echo {
     }
 
     fn on_end(&mut self, key: Key, end: End) {
+        self.ended.push(key);
         self.say(Seen::Ended { key, end });
     }
 
@@ -271,6 +279,9 @@ impl Driver for Echo {
             }
         }
         self.flush(net);
+        for key in self.ended.drain(..).filter(|_| self.tidy) {
+            net.close(key, Close::Graceful { linger_ms: 1000 });
+        }
         self.count_on(mesh);
         Next::Sleep { until_ms: self.alarm }
     }
