@@ -407,6 +407,9 @@ impl Core {
 
     /// Sends an ask for which credit was taken.
     pub(super) fn ask(&mut self, owner: CoreId, ask: Ask, pending: Pending) -> AskKey {
+        if let Some(conn) = pending.conn() {
+            self.note_ask(conn);
+        }
         let id = self.pending.insert(pending);
         // A core answers itself before the turn goes on.
         if owner != self.id {
@@ -463,11 +466,12 @@ impl Core {
     }
 
     fn on_answer(&mut self, key: AskKey, pending: Pending, answer: Answer) {
+        if let Some(conn) = pending.conn() {
+            self.note_answer(conn);
+        }
         match (pending, answer) {
             (Pending::Subscribe(pending), Answer::Subscribed(subscribed)) => {
-                let conn = pending.conn;
                 self.on_subscribed(key, pending, subscribed);
-                self.resume.push_back(conn);
             }
             (Pending::Subscribe(pending), answer) => {
                 let error = if let Answer::Error(error) = answer { error } else { ErrorCode::Internal };
@@ -476,7 +480,6 @@ impl Core {
                     channel.waiting -= 1;
                 }
                 self.hub.release_if_unused(pending.hub);
-                self.resume.push_back(pending.conn);
             }
             (Pending::Position { hub }, Answer::Position(top)) => self.on_position(hub, top.as_ref()),
             // The owner no longer knows the channel under this key: what this core believes is worth nothing.

@@ -46,6 +46,25 @@ pub enum Pending {
     Gather(Box<GatherPending>),
 }
 
+impl Pending {
+    /// The connection whose command this answers.
+    #[must_use]
+    pub fn conn(&self) -> Option<ConnKey> {
+        match self {
+            Self::Subscribe(pending) => Some(pending.conn),
+            Self::Publish { conn, .. }
+            | Self::Presence { conn, .. }
+            | Self::PresenceStats { conn, .. }
+            | Self::History { conn, .. } => Some(*conn),
+            Self::Position { .. }
+            | Self::Api { .. }
+            | Self::Broadcast(_)
+            | Self::BroadcastItem { .. }
+            | Self::Gather(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct SubscribePending {
     pub conn: ConnKey,

@@ -30,6 +30,8 @@ pub struct Session {
     pub info: Option<Arc<ClientInfo>>,
     pub subscriptions: Vec<Subscription>,
     pub held: Option<Box<Held>>,
+    /// Commands that other cores have not answered.
+    pub asks_out: u32,
     /// When the next ping is due; while connecting, when the session is stale.
     pub due_ms: u64,
     /// When the answer to the outstanding ping is overdue; 0: none is outstanding.
@@ -98,6 +100,7 @@ impl Session {
             info: None,
             subscriptions: Vec::new(),
             held: None,
+            asks_out: 0,
             due_ms: stale_ms,
             pong_due_ms: 0,
             pings_out: 0,
@@ -149,7 +152,7 @@ impl Core {
                     self.counters.increment(Counter::CommandsReceived);
                     self.command(conn, &command)
                 }
-                Some(Err(_)) => self.end(conn, Disconnect::BAD_REQUEST),
+                Some(Err(_)) => self.break_protocol(conn),
             };
             match step {
                 // Questions to this very core are answered before the next command looks.
@@ -165,11 +168,11 @@ impl Core {
         let id = command.id;
         match (&command.request, session.state) {
             (Request::Connect(request), State::New) => self.connect(conn, id, request),
-            (Request::Connect(_), _) | (_, State::New) => self.end(conn, Disconnect::BAD_REQUEST),
+            (Request::Connect(_), _) | (_, State::New) => self.break_protocol(conn),
             // Nobody listens to messages without an answer; that is no reason to cut the client.
             (Request::Send { .. }, _) => Step::Done,
             (_, _) if id == 0 => self.pong(conn),
-            (Request::None | Request::Ping, _) => self.end(conn, Disconnect::BAD_REQUEST),
+            (Request::None | Request::Ping, _) => self.break_protocol(conn),
             (Request::Subscribe(request), _) => self.subscribe(conn, id, request),
             (Request::Unsubscribe { channel }, _) => self.unsubscribe(conn, id, channel),
             (Request::Publish(request), _) => self.publish(conn, id, request),
@@ -178,7 +181,7 @@ impl Core {
             (Request::History(request), _) => self.history(conn, id, request),
             (Request::Rpc { .. }, _) => self.refuse(conn, id, ErrorCode::NotAvailable),
             // Connections without a token have nothing to refresh, and no key is configured to check one.
-            (Request::Refresh { token }, _) if token.is_empty() => self.end(conn, Disconnect::BAD_REQUEST),
+            (Request::Refresh { token }, _) if token.is_empty() => self.break_protocol(conn),
             (Request::Refresh { .. }, _) => self.end(conn, Disconnect::INVALID_TOKEN),
             (Request::SubRefresh { channel, token }, _) => self.sub_refresh(conn, id, channel, token),
         }
@@ -186,7 +189,7 @@ impl Core {
 
     fn sub_refresh(&mut self, conn: ConnKey, id: u32, channel: &str, token: &str) -> Step {
         if channel.is_empty() {
-            return self.end(conn, Disconnect::BAD_REQUEST);
+            return self.break_protocol(conn);
         }
         if !self.is_subscribed(conn, channel) {
             return self.refuse(conn, id, ErrorCode::PermissionDenied);
@@ -224,6 +227,31 @@ impl Core {
     pub(super) fn refuse(&mut self, conn: ConnKey, id: u32, error: ErrorCode) -> Step {
         self.reply(conn, id, &Reply::Error(error));
         Step::Done
+    }
+
+    /// The client broke the protocol (3501). What it asked before is answered first: the end waits for that.
+    pub(super) fn break_protocol(&mut self, conn: ConnKey) -> Step {
+        match self.sessions.get(conn) {
+            Some(session) if session.asks_out > 0 => Step::Wait,
+            _ => self.end(conn, Disconnect::BAD_REQUEST),
+        }
+    }
+
+    /// Notes that a command of this client was sent to another core.
+    pub(super) fn note_ask(&mut self, conn: ConnKey) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.asks_out += 1;
+        }
+    }
+
+    /// A command of this client was answered, or nobody waits for its answer any more.
+    pub(super) fn note_answer(&mut self, conn: ConnKey) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.asks_out = session.asks_out.saturating_sub(1);
+            if session.held.is_some() {
+                self.resume.push_back(conn);
+            }
+        }
     }
 
     /// Ends the session with a code the peer is told.

@@ -9,6 +9,9 @@ use crate::{
     wire::client,
 };
 
+/// Deadlines are met up to this late, so that many of them share a turn: waking a core costs more than a ping.
+const GRID_MS: u64 = 100;
+
 /// An empty WebSocket ping frame.
 const WEBSOCKET_PING: [u8; 2] = [0x89, 0];
 
@@ -38,6 +41,8 @@ impl Core {
             0 => session.due_ms,
             pong_due_ms => session.due_ms.min(pong_due_ms),
         };
+        // Never u64::MAX: that is no deadline.
+        let due_ms = if due_ms == u64::MAX { due_ms } else { due_ms.next_multiple_of(GRID_MS) };
         if due_ms < session.wheel_ms {
             session.wheel_ms = due_ms;
             self.session_wheel.insert(due_ms, conn.to_bits());
@@ -103,7 +108,7 @@ impl Core {
         let (now_ms, pong_timeout_ms) = (self.now.ms, self.pong_timeout_ms());
         let Some(session) = self.sessions.get_mut(conn) else { return Step::Ended };
         if session.pings_out == 0 || session.websocket_pings {
-            return self.end(conn, Disconnect::BAD_REQUEST);
+            return self.break_protocol(conn);
         }
         session.pings_out -= 1;
         session.pong_due_ms =

@@ -3,7 +3,7 @@
 use super::Step;
 use crate::{
     broker::{core::Core, mesh::Ask, pending::Pending, permission::Verb},
-    model::{ConnKey, Disconnect},
+    model::ConnKey,
 };
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Core {
         make: impl FnOnce(Arc<str>) -> (Ask, Pending),
     ) -> Step {
         if channel.is_empty() {
-            return self.end(conn, Disconnect::BAD_REQUEST);
+            return self.break_protocol(conn);
         }
         if self.is_subscribing(conn, channel) {
             return Step::Wait;

@@ -9,7 +9,7 @@ use crate::{
         permission::{Verb, Who},
         seam::PublishOptions,
     },
-    model::{ConnKey, Disconnect, ErrorCode, Protocol, Publication},
+    model::{ConnKey, ErrorCode, Protocol, Publication},
     wire::client::PublishRequest,
 };
 use std::sync::Arc;
@@ -18,7 +18,7 @@ impl Core {
     pub(super) fn publish(&mut self, conn: ConnKey, id: u32, request: &PublishRequest<'_>) -> Step {
         let channel = &*request.channel;
         if channel.is_empty() {
-            return self.end(conn, Disconnect::BAD_REQUEST);
+            return self.break_protocol(conn);
         }
         if self.is_subscribing(conn, channel) {
             return Step::Wait;

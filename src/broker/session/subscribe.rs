@@ -25,7 +25,7 @@ impl Core {
     pub(super) fn subscribe(&mut self, conn: ConnKey, id: u32, request: &SubscribeRequest<'_>) -> Step {
         let channel = &*request.channel;
         if channel.is_empty() || !matches!(&*request.delta, "" | "fossil") {
-            return self.end(conn, Disconnect::BAD_REQUEST);
+            return self.break_protocol(conn);
         }
         if self.is_subscribing(conn, channel) {
             return Step::Wait;

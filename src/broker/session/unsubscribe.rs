@@ -8,7 +8,7 @@ use crate::{
         hub::HubKey,
         mesh::{Mesh, Outgoing, Tell},
     },
-    model::{ClientId, ConnKey, Disconnect},
+    model::{ClientId, ConnKey},
     wire::client::Reply,
 };
 
@@ -17,7 +17,7 @@ impl Core {
     /// travels behind the news of this one, so the owner sees them in order.
     pub(super) fn unsubscribe(&mut self, conn: ConnKey, id: u32, channel: &str) -> Step {
         if channel.is_empty() {
-            return self.end(conn, Disconnect::BAD_REQUEST);
+            return self.break_protocol(conn);
         }
         if self.is_subscribing(conn, channel) {
             return Step::Wait;
