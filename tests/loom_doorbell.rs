@@ -95,7 +95,7 @@ fn no_wake_up_is_lost() {
 // A queue of one place: the sender sleeps when it is full, the receiver when it is empty.
 #[test]
 fn room_wakes_the_sender() {
-    const TOTAL: usize = 2;
+    const TOTAL: usize = 3;
     model(|| {
         let sender = Arc::new(Core::new());
         let receiver = Arc::new(Core::new());
@@ -112,7 +112,7 @@ fn room_wakes_the_sender() {
                     if pushed.load(Ordering::Acquire) > done {
                         done += 1;
                         popped.store(done, Ordering::Release);
-                        if wanted.take() {
+                        if wanted.is_set() {
                             sender.ring_if_asleep();
                         }
                     } else {
@@ -132,6 +132,7 @@ fn room_wakes_the_sender() {
                     continue;
                 }
             }
+            wanted.clear();
             sent += 1;
             pushed.store(sent, Ordering::Release);
             receiver.ring_if_asleep();

@@ -47,7 +47,8 @@ impl Sleeping {
     }
 }
 
-/// Set while the sender of a queue waits for room in it.
+/// Set while the sender of a queue waits for room in it. Only the sender changes it: a receiver that took the
+/// wish away could do so on behalf of an earlier message, after the queue was full again.
 #[derive(Debug)]
 pub struct RoomWanted(AtomicBool);
 
@@ -62,9 +63,14 @@ impl RoomWanted {
         fence(Ordering::SeqCst);
     }
 
+    /// The sender has seen room.
+    pub fn clear(&self) {
+        self.0.swap(false, Ordering::Relaxed);
+    }
+
     /// To be asked by the receiver after taking something out; true: the sender must be woken if it sleeps.
-    pub fn take(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::AcqRel)
+        self.0.load(Ordering::Relaxed)
     }
 }

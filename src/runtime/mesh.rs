@@ -89,22 +89,26 @@ impl<M> Outgoing<M> {
         if self.queue.is_abandoned() {
             return Ok(());
         }
+        self.blocked = true;
         self.wanted.set();
         match self.queue.push(refused) {
             Ok(()) => {
                 self.sent();
                 Ok(())
             }
-            Err(PushError::Full(parcel)) => {
-                self.blocked = true;
-                Err(parcel)
-            }
+            Err(PushError::Full(parcel)) => Err(parcel),
         }
     }
 
     fn sent(&mut self) {
-        self.blocked = false;
+        self.unblock();
         self.bell.ring_if_asleep();
+    }
+
+    fn unblock(&mut self) {
+        if std::mem::take(&mut self.blocked) {
+            self.wanted.clear();
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -123,7 +127,7 @@ impl<M> Mesh<M> {
     pub fn note_room(&mut self) {
         for out in &mut self.out {
             if out.blocked && out.has_room() {
-                out.blocked = false;
+                out.unblock();
             }
         }
     }
@@ -140,7 +144,7 @@ impl<M> Mesh<M> {
                     self.spare.push(emptied);
                 }
             }
-            if count > 0 && incoming.wanted.take() {
+            if count > 0 && incoming.wanted.is_set() {
                 incoming.bell.ring_if_asleep();
             }
         }
@@ -151,8 +155,7 @@ impl<M> Mesh<M> {
         let out = self.out.get_mut(to)?;
         match out.push(Parcel::Socket(socket)) {
             Err(Parcel::Socket(socket)) => {
-                // Nobody waits for this room: the socket stays here.
-                out.blocked = false;
+                // The socket stays here, but a batch may wait for the same room: leave the wish.
                 Some(socket)
             }
             _ => None,
