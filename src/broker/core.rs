@@ -503,11 +503,15 @@ impl Core {
     fn on_command_answer(&mut self, conn: ConnKey, id: u32, answer: Answer) {
         match answer {
             Answer::Published { .. } => self.reply(conn, id, &Reply::Publish),
-            Answer::Presence(clients) => self.reply(conn, id, &Reply::Presence(&clients)),
+            Answer::Presence(clients) => {
+                let clients = self.presentable(conn, clients);
+                self.reply(conn, id, &Reply::Presence(&clients));
+            }
             Answer::PresenceStats { clients, users } => {
                 self.reply(conn, id, &Reply::PresenceStats { clients, users });
             }
-            Answer::History { publications, position } => {
+            Answer::History { mut publications, position } => {
+                self.withhold(conn, &mut publications);
                 let (offset, epoch) = (position.offset, &*position.epoch);
                 self.reply(conn, id, &Reply::History { publications: &publications, offset, epoch });
             }

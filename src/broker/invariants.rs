@@ -1,6 +1,6 @@
 //! What must agree inside a core, checked by the simulation and tests.
 
-use super::{core::Core, session::Place};
+use super::{core::Core, mesh::AskKey, pending::Pending, session::Place};
 
 /// What a core still holds; all zero once everybody is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -11,7 +11,42 @@ pub struct Residue {
     pub subscribed_channels: usize,
 }
 
+/// An open question of a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenQuestion {
+    pub kind: &'static str,
+    /// The client or the channel it was asked for is gone.
+    pub orphaned: bool,
+    /// Its time was up; it stays on the books to be undone.
+    pub abandoned: bool,
+}
+
 impl Core {
+    /// What `id` asks, while it waits for its answer.
+    #[must_use]
+    pub fn open_question(&self, id: AskKey) -> Option<OpenQuestion> {
+        let gone = |conn| self.sessions.get(conn).is_none();
+        let mut abandoned = false;
+        let (kind, orphaned) = match self.pending.get(id)? {
+            Pending::Subscribe(pending) => {
+                let session = self.sessions.get(pending.conn);
+                let place = session.and_then(|session| session.find(pending.hub)).map(|it| it.place);
+                abandoned = place == Some(Place::Abandoned(id));
+                ("Subscribe", place.is_none())
+            }
+            Pending::Publish { conn, .. } => ("Publish", gone(*conn)),
+            Pending::Presence { conn, .. } => ("Presence", gone(*conn)),
+            Pending::PresenceStats { conn, .. } => ("PresenceStats", gone(*conn)),
+            Pending::History { conn, .. } => ("History", gone(*conn)),
+            Pending::Position { hub } => ("Position", self.hub.get(*hub).is_none()),
+            Pending::Api { .. } => ("Api", false),
+            Pending::Broadcast(_) => ("Broadcast", false),
+            Pending::BroadcastItem { .. } => ("BroadcastItem", false),
+            Pending::Gather(_) => ("Gather", false),
+        };
+        Some(OpenQuestion { kind, orphaned, abandoned })
+    }
+
     #[must_use]
     pub fn residue(&self) -> Residue {
         Residue {

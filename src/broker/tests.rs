@@ -2,11 +2,12 @@
 
 use super::{
     core::{Core, Seat, SessionStart},
+    mesh::{Answer, Ask, AskKey, Forward, Mesh, Subscribed},
     seam::{ApiReply, ApiRequest, Effect, PublishOptions, Target},
 };
 use crate::{
     config::{ChannelOptions, Settings},
-    model::{ConnKey, Disconnect, ErrorCode, Now, Protocol},
+    model::{ConnKey, Disconnect, ErrorCode, Now, Position, Protocol},
     stdx::slab::Key,
 };
 use std::{sync::Arc, time::Duration};
@@ -47,8 +48,13 @@ struct One {
 
 impl One {
     fn new(settings: Settings) -> Self {
+        Self::of(1, settings)
+    }
+
+    /// The first of so many cores; the test speaks for the others.
+    fn of(cores: usize, settings: Settings) -> Self {
         let now = Now { ms: 1_000_000, unix_ms: 1_700_000_000_000 };
-        let seat = Seat { id: 0, cores: 1, seed: 1, hash_key: 2 };
+        let seat = Seat { id: 0, cores, seed: 1, hash_key: 2 };
         let core = Core::new(seat, Arc::new(settings), now);
         Self { core, now, conns: 0, closed: vec![], api: vec![], flow: vec![], written: vec![] }
     }
@@ -504,4 +510,144 @@ fn a_write_that_makes_no_progress_times_out() {
     assert!(one.closed.is_empty());
     one.later(300);
     assert_eq!(one.closed, [(conn, Disconnect::WRITE_ERROR)]);
+}
+
+/// What the first of two cores asks the other one; the name of a channel that is not its own comes with it.
+struct Abroad {
+    one: One,
+    conn: ConnKey,
+    channel: String,
+}
+
+/// How the other core calls the channel.
+const OWNED: Key = Key { index: 9, generation: 9 };
+
+impl Abroad {
+    /// A client subscribes; the owner has been asked.
+    fn subscribing() -> (Self, AskKey) {
+        let mut one = One::of(2, open_settings());
+        let conn = one.client();
+        let channel = (0..100).map(|i| format!("c{i}")).find(|name| one.core.owner(name) == 1).unwrap();
+        one.hear(conn, &format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#));
+        let mut abroad = Self { one, conn, channel };
+        let (id, ask) = abroad.asked();
+        assert!(matches!(ask, Ask::Subscribe(_)));
+        (abroad, id)
+    }
+
+    /// A client is subscribed at offset 5.
+    fn subscribed() -> Self {
+        let (mut abroad, id) = Self::subscribing();
+        abroad.answer(id, Self::taken());
+        abroad
+    }
+
+    fn taken() -> Answer {
+        let position = Some(Self::at(5));
+        Answer::Subscribed(Subscribed { channel: OWNED, position, publications: vec![], recovered: false })
+    }
+
+    fn at(offset: u64) -> Position {
+        Position { offset, epoch: "E".into() }
+    }
+
+    fn asked(&mut self) -> (AskKey, Ask) {
+        let batch = std::mem::take(self.one.core.outgoing(1));
+        self.one.core.outgoing_taken(1);
+        let mut asks = batch.into_iter().filter_map(|message| match message {
+            Mesh::Ask { id, ask } => Some((id, *ask)),
+            _ => None,
+        });
+        asks.next().expect("an ask")
+    }
+
+    fn answer(&mut self, id: AskKey, answer: Answer) {
+        self.tell(Mesh::Answer { id, answer: Box::new(answer) });
+    }
+
+    fn tell(&mut self, message: Mesh) {
+        self.one.core.begin_turn(self.one.now);
+        self.one.core.on_mesh(1, message);
+        self.one.turn();
+    }
+
+    #[track_caller]
+    fn is_told_of_a_loss(&self) {
+        let push = format!(
+            r#"{{"push":{{"channel":"{}","unsubscribe":{{"code":2500,"reason":"insufficient state"}}}}}}"#,
+            self.channel
+        );
+        assert_eq!(self.one.heard(self.conn), [push]);
+    }
+}
+
+#[test]
+fn a_declared_gap_ends_positioned_subscriptions() {
+    let mut abroad = Abroad::subscribed();
+    abroad.tell(Mesh::Forward { channel: OWNED, forward: Forward::Gap });
+    abroad.is_told_of_a_loss();
+}
+
+#[test]
+fn a_position_that_is_not_the_owners_ends_the_subscription() {
+    for (top, lost) in [(Some(5), false), (Some(6), true), (None, true)] {
+        let mut abroad = Abroad::subscribed();
+        // Past the first ping, which is answered, to the check of the position.
+        let (id, ask) = loop {
+            abroad.one.later(1_000);
+            if abroad.one.heard(abroad.conn) == ["{}"] {
+                abroad.one.hear(abroad.conn, "{}");
+            }
+            if !abroad.one.core.outgoing(1).is_empty() {
+                break abroad.asked();
+            }
+        };
+        assert!(matches!(ask, Ask::Position { channel: OWNED }));
+        abroad.answer(id, Answer::Position(top.map(Abroad::at)));
+        if lost {
+            abroad.is_told_of_a_loss();
+        } else {
+            assert!(abroad.one.written.is_empty(), "{top:?}");
+        }
+    }
+}
+
+#[test]
+fn an_unsubscribe_by_the_api_waits_for_the_subscribe() {
+    let (mut abroad, id) = Abroad::subscribing();
+    let (core, conn) = (&mut abroad.one.core, abroad.conn);
+    let client = core.info(conn).unwrap().client.to_string();
+    let target = Target { client: client.into(), ..Target::default() };
+    core.begin_turn(abroad.one.now);
+    core.api(1, ApiRequest::Unsubscribe { target, channel: abroad.channel.as_str().into() });
+    abroad.one.turn();
+    assert!(abroad.one.written.is_empty());
+    abroad.answer(id, Abroad::taken());
+    let heard = abroad.one.heard(conn);
+    assert!(heard[0].contains(r#""subscribe":"#) && heard[1].contains(r#""code":2000"#), "{heard:?}");
+    let told = abroad.one.core.outgoing(1);
+    assert!(matches!(told[..], [.., Mesh::Tell(_)]), "{told:?}");
+}
+
+#[test]
+fn json_clients_are_never_told_what_is_not_json() {
+    let mut one = One::new(open_settings());
+    let conn = one.client();
+    one.hear(conn, r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+    for (call, data) in [&b"1"[..], b"\"}}\n{", b"3"].into_iter().enumerate() {
+        let (tags, options) = (vec![], PublishOptions::default());
+        let request = ApiRequest::Publish { channel: "a".into(), data: data.into(), tags, options };
+        one.core.begin_turn(one.now);
+        one.core.api(call as u64, request);
+    }
+    one.turn();
+    let push = |publication: &str| format!(r#"{{"push":{{"channel":"a","pub":{{{publication}}}}}}}"#);
+    let live = [push(r#""data":1,"offset":1,"epoch":"E""#), push(r#""data":3,"offset":3"#)];
+    assert_eq!(one.heard(conn), live, "live");
+    let history = r#"{"id":3,"history":{"publications":[{"data":1,"offset":1,"epoch":"E"},{"data":3,"offset":3}],"epoch":"E","offset":3}}"#;
+    assert_eq!(one.hear(conn, r#"{"id":3,"history":{"channel":"a","limit":9}}"#), [history]);
+    let late = one.client();
+    let recovered = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"E","publications":[{"data":3,"offset":3}],"recovered":true,"offset":1,"positioned":true,"was_recovering":true}}"#;
+    let subscribe = r#"{"id":2,"subscribe":{"channel":"a","recover":true,"offset":1,"epoch":""}}"#;
+    assert_eq!(one.hear(late, subscribe)[0], recovered);
 }

@@ -24,14 +24,24 @@ pub struct Knobs {
     pub short: u64,
     pub api: u64,
     pub burst: u64,
+    /// Connections that end without anybody telling the server.
+    pub vanish: u64,
+    /// Publications of Protobuf clients and of the server API that are not JSON.
+    pub binary: u64,
+    /// Recoveries from positions that never were.
+    pub lie: u64,
 }
 
 /// Channels of the simulation, by what they do: recoverable, positioned, plain, with presence.
-pub const CHANNELS: [&str; 8] =
-    ["rec:a", "rec:b", "rec:c", "small:a", "pos:a", "plain:a", "plain:b", "joins:a"];
+pub const CHANNELS: [&str; 9] =
+    ["rec:a", "rec:b", "rec:c", "small:a", "brief:a", "pos:a", "plain:a", "plain:b", "joins:a"];
 
 pub fn is_positioned(channel: &str) -> bool {
     !channel.starts_with("plain") && !channel.starts_with("joins")
+}
+
+pub fn has_history(channel: &str) -> bool {
+    is_positioned(channel) && !channel.starts_with("pos")
 }
 
 pub fn has_presence(channel: &str) -> bool {
@@ -43,6 +53,7 @@ impl Knobs {
         let mut maybe = |most: u64| if rng.below(3) == 0 { 0 } else { 1 + rng.below(most) };
         let (kill, stall, garbage, silent) = (maybe(20), maybe(20), maybe(4), maybe(20));
         let (pause_core, jump, short, api, burst) = (maybe(30), maybe(6), maybe(300), maybe(60), maybe(40));
+        let (vanish, binary, lie) = (maybe(10), maybe(200), maybe(100));
         Self {
             cores: 1 + rng.below(4) as usize,
             clients: 2 + rng.below(10) as usize,
@@ -57,13 +68,16 @@ impl Knobs {
             short,
             api,
             burst,
+            vanish,
+            binary,
+            lie,
         }
     }
 
     pub fn settings(rng: &mut Rng) -> Settings {
         let mut settings = Settings::default();
         settings.client.allow_anonymous_connect_without_token = true;
-        settings.client.queue_max_size = 1024 << rng.below(7);
+        settings.client.queue_max_size = 2048 << rng.below(7);
         settings.client.held_max_size = 64 << rng.below(6);
         settings.client.channel_limit = 5 + rng.below(5) as usize;
         settings.client.channel_position_check_delay = Duration::from_secs(5 + rng.below(30));
@@ -71,6 +85,7 @@ impl Knobs {
         settings.websocket.frame_size_target = 128 << rng.below(8);
         settings.runtime.held_segments_max_size = 1 << (8 + rng.below(14));
         settings.mesh.credit = 1 + rng.below(12) as usize;
+        settings.mesh.ask_timeout = Duration::from_millis(500 << rng.below(5));
         settings.mesh.queue_max_size = 200 << rng.below(10);
         let open = ChannelOptions {
             allow_subscribe_for_client: true,
@@ -95,11 +110,15 @@ impl Knobs {
             force_push_join_leave: true,
             ..history(20 + rng.below(60))
         };
+        // Forgotten soon: those who come back find another stream.
+        let lived = Duration::from_millis(1 + rng.below(3_000));
+        let brief = ChannelOptions { history_ttl: lived, history_meta_ttl: lived, ..history(10) };
         let joins =
             ChannelOptions { presence: true, join_leave: true, force_push_join_leave: true, ..open.clone() };
         settings.channel.namespaces = [
             ("rec", recoverable),
             ("small", history(1 + rng.below(4))),
+            ("brief", brief),
             ("pos", ChannelOptions { force_positioning: true, ..open.clone() }),
             ("plain", open),
             ("joins", joins),

@@ -1,23 +1,34 @@
 //! What was published where, as far as anybody was told: no two clients may be told different things.
 
+use crate::wire::json::is_json;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Payload by offset.
+type Stream = BTreeMap<u64, Vec<u8>>;
 
 #[derive(Debug, Default)]
 pub struct Truth {
-    /// Payload by channel, epoch and offset.
-    streams: BTreeMap<(String, String), BTreeMap<u64, Vec<u8>>>,
+    /// By channel and epoch.
+    streams: BTreeMap<(String, String), Stream>,
+    /// Offsets that JSON clients were not told: what stands there must not be JSON.
+    skipped: BTreeSet<(String, String, u64)>,
     payloads_next: u64,
     /// Payloads somebody tried to publish, by channel.
     tried: BTreeMap<String, BTreeSet<Vec<u8>>>,
+    /// How many of them are not JSON.
+    binary: BTreeMap<String, usize>,
 }
 
 impl Truth {
-    /// A payload nobody else publishes: a JSON string with the publisher and its running number.
-    pub fn payload(&mut self, channel: &str, publisher: usize, filler: usize) -> Vec<u8> {
+    /// A payload nobody else publishes: publisher and running number, as a JSON string or not.
+    pub fn payload(&mut self, channel: &str, publisher: usize, filler: usize, json: bool) -> (u64, Vec<u8>) {
         self.payloads_next += 1;
-        let payload = format!("\"{publisher}/{}/{}\"", self.payloads_next, "x".repeat(filler)).into_bytes();
+        *self.binary.entry(channel.into()).or_default() += usize::from(!json);
+        let text = format!("{publisher}/{}/{}", self.payloads_next, "x".repeat(filler));
+        let payload =
+            if json { format!("\"{text}\"").into_bytes() } else { [b"\xff\n", text.as_bytes()].concat() };
         self.tried.entry(channel.into()).or_default().insert(payload.clone());
-        payload
+        (self.payloads_next, payload)
     }
 
     /// Somebody was told that `payload` stands at this place.
@@ -30,14 +41,28 @@ impl Truth {
         if offset == 0 {
             return;
         }
-        let stream = self.streams.entry((channel.into(), epoch.into())).or_default();
+        let place = (channel.to_owned(), epoch.to_owned(), offset);
+        assert!(!self.skipped.contains(&place) || !is_json(payload), "{place:?} was withheld");
+        let stream = self.streams.entry((place.0, place.1)).or_default();
         let known = stream.entry(offset).or_insert_with(|| payload.to_vec());
         assert_eq!(known, payload, "{channel} {epoch} {offset}: two payloads at one place");
+    }
+
+    /// A JSON client was not told what stands at this place.
+    pub fn skipped(&mut self, channel: &str, epoch: &str, offset: u64) {
+        let place = (channel.to_owned(), epoch.to_owned());
+        let known = self.streams.get(&place).and_then(|stream| stream.get(&offset));
+        assert!(known.is_none_or(|payload| !is_json(payload)), "{channel} {epoch} {offset}: withheld");
+        self.skipped.insert((place.0, place.1, offset));
+        let skipped = self.skipped.iter().filter(|place| place.0 == channel).count();
+        let binary = self.binary.get(channel).copied().unwrap_or(0);
+        assert!(skipped <= binary, "{channel}: {skipped} withheld, {binary} are not JSON");
     }
 }
 
 /// Publisher and number of a payload: numbers of one publisher rise.
 pub fn parse(payload: &[u8]) -> (usize, u64) {
+    let payload = payload.strip_prefix(b"\xff\n").unwrap_or(payload);
     let text = std::str::from_utf8(payload).expect("payloads are text").trim_matches('"');
     let mut parts = text.split('/').map(|part| part.parse::<u64>().unwrap_or(0));
     (parts.next().unwrap_or(0) as usize, parts.next().unwrap_or(0))

@@ -21,11 +21,13 @@ use std::{net::SocketAddr, sync::atomic::Ordering};
 const DRAIN_CHECK_MS: u64 = 10;
 
 /// What the runtime counts.
-const OF_RUNTIME: [Counter; 9] = [
+const OF_RUNTIME: [Counter; 11] = [
     Counter::ConnectionsAccepted,
     Counter::ConnectionsOpen,
     Counter::BytesReceived,
     Counter::BytesSent,
+    Counter::Writes,
+    Counter::ShortWrites,
     Counter::AcceptFailures,
     Counter::TimerWakes,
     Counter::Turns,

@@ -241,15 +241,18 @@ impl Note {
     /// Every payload in it is one JSON value.
     fn is_json(&self) -> bool {
         match self {
-            Self::Publication { publication, .. } => {
-                (publication.json || is_json(&publication.data))
-                    && publication.info.as_ref().is_none_or(|info| info_is_json(info))
-            }
+            Self::Publication { publication, .. } => publication_is_json(publication),
             Self::Join(info) | Self::Leave(info) => info_is_json(info),
         }
     }
 }
 
-fn info_is_json(info: &ClientInfo) -> bool {
+/// May a JSON client be told of it?
+pub(super) fn publication_is_json(publication: &Publication) -> bool {
+    (publication.json || is_json(&publication.data))
+        && publication.info.as_ref().is_none_or(|info| info_is_json(info))
+}
+
+pub(super) fn info_is_json(info: &ClientInfo) -> bool {
     [&info.conn_info, &info.chan_info].into_iter().flatten().all(|payload| is_json(payload))
 }

@@ -11,10 +11,17 @@ mod publish;
 mod subscribe;
 mod unsubscribe;
 
-use super::{core::Core, group::GroupKey, hub::HubKey, mesh::AskKey, outbox::Framing, seam::Effect};
+use super::{
+    core::Core,
+    group::{GroupKey, info_is_json, publication_is_json},
+    hub::HubKey,
+    mesh::AskKey,
+    outbox::Framing,
+    seam::Effect,
+};
 use crate::{
     metrics::Counter,
-    model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Protocol, Unsubscribe},
+    model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Protocol, Publication, Unsubscribe},
     wire::client::{self, Command, Push, Reply, Request},
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -222,6 +229,33 @@ impl Core {
             client::separate(protocol, out, frame_start);
             client::encode_push(protocol, channel, push, out);
         });
+    }
+
+    /// Leaves out of `publications` what this client cannot be told: a payload that is not JSON would break
+    /// the frame of a JSON client, or forge messages in it. Live, recovered and in history alike such an
+    /// offset is skipped, and counted.
+    pub(super) fn withhold(&mut self, conn: ConnKey, publications: &mut Vec<Arc<Publication>>) {
+        if self.sessions.get(conn).is_some_and(|session| session.protocol == Protocol::Json) {
+            let before = publications.len();
+            publications.retain(|publication| publication_is_json(publication));
+            self.counters.add(Counter::PublicationsNotJson, (before - publications.len()) as u64);
+        }
+    }
+
+    /// Clients as this one can be told of them: infos that are not JSON are left out for JSON clients.
+    pub(super) fn presentable(
+        &self,
+        conn: ConnKey,
+        mut clients: Vec<Arc<ClientInfo>>,
+    ) -> Vec<Arc<ClientInfo>> {
+        if self.sessions.get(conn).is_some_and(|session| session.protocol == Protocol::Json) {
+            for info in clients.iter_mut().filter(|info| !info_is_json(info)) {
+                let ClientInfo { user, client, .. } = &**info;
+                let user = Arc::clone(user);
+                *info = Arc::new(ClientInfo { user, client: *client, conn_info: None, chan_info: None });
+            }
+        }
+        clients
     }
 
     pub(super) fn refuse(&mut self, conn: ConnKey, id: u32, error: ErrorCode) -> Step {

@@ -13,8 +13,11 @@ use crate::{
         pending::{Pending, SubscribeOrigin, SubscribePending},
         permission::{Grants, Namespaces, Verb},
     },
-    model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Position, Unsubscribe},
-    wire::client::{Push, Reply, SubscribeRequest, SubscribeResult},
+    model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Position, Protocol, Unsubscribe},
+    wire::{
+        client::{Push, Reply, SubscribeRequest, SubscribeResult},
+        json::is_json,
+    },
 };
 use std::sync::Arc;
 
@@ -136,7 +139,7 @@ impl Core {
         &mut self,
         key: AskKey,
         pending: SubscribePending,
-        answer: Subscribed,
+        mut answer: Subscribed,
     ) {
         let hub = pending.hub;
         self.hub.bind(hub, answer.channel);
@@ -157,6 +160,7 @@ impl Core {
             self.hub.release_if_unused(hub);
             return;
         }
+        self.withhold(pending.conn, &mut answer.publications);
         self.tell_subscribed(&pending, &answer);
         self.join_group(pending.conn, hub, pending.grants);
         if pending.grants.positioned {
@@ -209,12 +213,13 @@ impl Core {
                 let Some(name) = self.hub.get(pending.hub).map(|channel| Arc::clone(&channel.name)) else {
                     return;
                 };
+                let json = self.sessions.get(pending.conn).is_some_and(|it| it.protocol == Protocol::Json);
                 let push = Push::Subscribe {
                     recoverable: grants.recoverable,
                     positioned: grants.positioned,
                     epoch,
                     offset: top,
-                    data: data.as_deref().unwrap_or_default(),
+                    data: data.as_deref().filter(|data| !json || is_json(data)).unwrap_or_default(),
                 };
                 self.push(pending.conn, &name, &push);
                 for publication in &answer.publications {

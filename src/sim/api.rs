@@ -1,0 +1,122 @@
+//! Calls of the server API, and what their answers must be.
+
+use super::{knobs::CHANNELS, world::World};
+use crate::{
+    broker::seam::{ApiReply, ApiRequest, PublishOptions, Target},
+    model::{Disconnect, ErrorCode, Position},
+};
+
+/// A call and what it must come to.
+#[derive(Debug)]
+pub enum Call {
+    Publish {
+        channel: &'static str,
+        payload: Vec<u8>,
+    },
+    Broadcast {
+        channel: &'static str,
+        payload: Vec<u8>,
+    },
+    Any,
+    /// Asked at the end: everything must agree with it.
+    Top(&'static str),
+    Present(&'static str),
+}
+
+impl World {
+    pub(super) fn call(&mut self) {
+        self.count("act: api");
+        let core = self.rng.below(self.knobs.cores as u64) as usize;
+        let channel = CHANNELS[self.rng.below(CHANNELS.len() as u64) as usize];
+        let index = self.rng.below(self.knobs.clients as u64) as usize;
+        let target = Target { client: self.clients[index].id.as_str().into(), ..Target::default() };
+        let options = PublishOptions::default();
+        let mut call = Call::Any;
+        let request = match self.rng.below(12) {
+            0..=2 => {
+                let payload = self.api_payload(channel);
+                call = Call::Publish { channel, payload: payload.clone() };
+                ApiRequest::Publish { channel: channel.into(), data: payload.into(), tags: vec![], options }
+            }
+            3 => {
+                // The second channel does not exist: each gets its own answer.
+                let payload = self.api_payload(channel);
+                let channels = vec![channel.into(), "none:x".into()];
+                call = Call::Broadcast { channel, payload: payload.clone() };
+                ApiRequest::Broadcast { channels, data: payload.into(), tags: vec![], options }
+            }
+            4 | 10 | 11 => ApiRequest::Subscribe {
+                target,
+                channel: channel.into(),
+                info: None,
+                data: None,
+                recover_since: self.since(index, channel),
+            },
+            5 => ApiRequest::Unsubscribe { target, channel: channel.into() },
+            6 => {
+                let disconnect = Disconnect { code: 4500, reason: "api".into() };
+                ApiRequest::Disconnect { target, whitelist: vec![], disconnect }
+            }
+            7 => ApiRequest::Channels { pattern: "".into() },
+            8 => ApiRequest::Info,
+            _ => ApiRequest::HistoryRemove { channel: "rec:c".into() },
+        };
+        self.api(core, request, call);
+    }
+
+    fn api_payload(&mut self, channel: &str) -> Vec<u8> {
+        let json = !self.chance(self.knobs.binary);
+        self.truth.payload(channel, 1_000_000 + self.calls_next as usize, 10, json).1
+    }
+
+    /// Where a client's last subscription ended, or nothing.
+    fn since(&mut self, client: usize, channel: &str) -> Option<Position> {
+        let (epoch, offset) = self.clients[client].memory.get(channel)?;
+        let position = Position { offset: *offset, epoch: epoch.as_str().into() };
+        self.chance(700).then_some(position)
+    }
+
+    pub(super) fn api(&mut self, core: usize, request: ApiRequest, call: Call) {
+        let number = self.calls_next;
+        self.calls_next += 1;
+        self.calls.insert(number, call);
+        self.hosts[core].core.begin_turn(self.now);
+        self.hosts[core].core.api(number, request);
+        // The core may stand still until its time is up.
+        (0..self.knobs.cores).for_each(|to| self.note_asked(core, to));
+    }
+
+    pub(super) fn on_api_reply(&mut self, number: u64, reply: Result<ApiReply, ErrorCode>) {
+        let call = self.calls.remove(&number).unwrap_or_else(|| panic!("call {number} answered twice"));
+        if let Err(error) = &reply {
+            self.count(&format!("api: error {}", error.code()));
+        }
+        match (call, reply) {
+            (Call::Publish { channel, payload }, Ok(ApiReply::Publish { position })) => {
+                if let Some(position) = position {
+                    self.truth.told(channel, &position.epoch, position.offset, &payload);
+                }
+            }
+            (Call::Broadcast { channel, payload }, Ok(ApiReply::Broadcast(results))) => {
+                assert!(matches!(results[..], [_, Err(ErrorCode::UnknownChannel)]), "{results:?}");
+                match &results[0] {
+                    Ok(Some(at)) => self.truth.told(channel, &at.epoch, at.offset, &payload),
+                    Err(ErrorCode::Internal) => self.count("pending: Broadcast expired"),
+                    _ => {}
+                }
+                self.count("pending: Broadcast answered");
+            }
+            (Call::Top(channel), Ok(ApiReply::History { position, publications })) => {
+                for publication in &publications {
+                    self.truth.told(channel, &position.epoch, publication.offset, &publication.data);
+                }
+                self.tops.insert(channel, position);
+            }
+            (Call::Present(channel), Ok(ApiReply::Presence(clients))) => {
+                self.present.insert(channel, clients);
+            }
+            (Call::Any, _) | (Call::Publish { .. }, Err(_)) => {}
+            (call, reply) => panic!("{call:?}: {reply:?}"),
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! What a client checks of everything it is told.
+
+use super::{
+    Coverage,
+    client::{Client, Expect, Sub},
+    knobs,
+    truth::{self, Truth},
+};
+use crate::{
+    model::Protocol,
+    wire::{
+        client::{self, Received, ServerMessage, ServerPush, ServerReply, Subscribed},
+        json::is_json,
+    },
+};
+
+impl Client {
+    /// Reads what is in the socket: whole frames, in order.
+    pub fn read(&mut self, truth: &mut Truth, coverage: &mut Coverage) {
+        self.buffer.append(&mut self.socket);
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut rest = buffer.as_slice();
+        while let Some((opcode, payload, after)) = frame(rest) {
+            rest = after;
+            assert_eq!(self.closed, None, "client {}: bytes after the close frame", self.index);
+            match opcode {
+                8 => {
+                    let code = u16::from_be_bytes([payload[0], payload[1]]);
+                    self.closed = Some(code);
+                    *coverage.entry(format!("close: {code}")).or_default() += 1;
+                    self.check_close(code);
+                }
+                9 => {
+                    assert!(self.websocket_pings, "client {}: a WebSocket ping", self.index);
+                    *coverage.entry("ping: WebSocket".into()).or_default() += 1;
+                    self.pongs += usize::from(!self.silent);
+                }
+                _ => {
+                    assert_eq!(opcode, if self.protocol == Protocol::Json { 1 } else { 2 });
+                    for message in client::decode_replies(self.protocol, payload) {
+                        let message = message.unwrap_or_else(|error| {
+                            panic!("client {}: {error}: {}", self.index, String::from_utf8_lossy(payload))
+                        });
+                        self.on_message(message, truth, coverage);
+                    }
+                }
+            }
+        }
+        self.buffer = rest.to_vec();
+    }
+
+    fn check_close(&self, code: u16) {
+        let allowed = match code {
+            3008 | 3009 | 3012 => self.was_stalled || (code == 3012 && self.silent),
+            3501 => self.was_rude,
+            // A server-side subscription that lost publications, or the server API.
+            3010 => self.subs.values().any(|sub| sub.server_side),
+            // The server API, and the end of the server.
+            4500 | 3001 => true,
+            _ => false,
+        };
+        assert!(allowed, "client {}: closed with {code}: {self:?}", self.index);
+    }
+
+    fn on_message(&mut self, message: ServerMessage<'_>, truth: &mut Truth, coverage: &mut Coverage) {
+        match message {
+            ServerMessage::Ping => {
+                assert!(!self.websocket_pings, "client {}: a ping of the protocol", self.index);
+                *coverage.entry("ping: protocol".into()).or_default() += 1;
+                if !self.silent {
+                    self.pong();
+                }
+            }
+            ServerMessage::Reply { id, reply } => {
+                let expect = self.outstanding.remove(&id);
+                let expect = expect
+                    .unwrap_or_else(|| panic!("client {}: reply {id} to nothing: {reply:?}", self.index));
+                self.on_reply(expect, reply, truth, coverage);
+            }
+            ServerMessage::Push { channel, push } => self.on_push(&channel, push, truth, coverage),
+        }
+    }
+
+    fn on_reply(
+        &mut self,
+        expect: Expect,
+        reply: ServerReply<'_>,
+        truth: &mut Truth,
+        coverage: &mut Coverage,
+    ) {
+        match (expect, reply) {
+            (Expect::Connect, ServerReply::Connect(result)) => {
+                self.connected = true;
+                self.id = result.client.into_owned();
+            }
+            (expect, ServerReply::Error { code, .. }) => {
+                *coverage.entry(format!("reply: error {code}")).or_default() += 1;
+                if let Expect::Subscribe { channel, .. } = &expect
+                    && code == 112
+                {
+                    self.memory.remove(channel);
+                }
+                assert!(
+                    !matches!(expect, Expect::Connect | Expect::Unsubscribe { .. }),
+                    "{expect:?}: {code}"
+                );
+            }
+            (Expect::Subscribe { channel, recover, lie }, ServerReply::Subscribe(result)) => {
+                assert!(!lie || !result.recovered, "client {}: {channel}: a lie was believed", self.index);
+                self.on_subscribed(&channel, recover, &result, truth, coverage);
+            }
+            (Expect::Unsubscribe { channel }, ServerReply::Unsubscribe) => {
+                if let Some(sub) = self.subs.remove(&channel) {
+                    self.ended(&channel, sub);
+                }
+            }
+            (
+                Expect::History { channel, limit, since, reverse },
+                ServerReply::History { publications, offset, epoch },
+            ) => {
+                self.on_history(&channel, (limit, since, reverse), &publications, (offset, &epoch), truth);
+            }
+            (Expect::PresenceStats { channel, serial }, ServerReply::PresenceStats { clients, users }) => {
+                assert!(users <= clients);
+                assert!(!self.is_still(&channel, serial) || clients > 0, "{channel}: nobody is there");
+            }
+            (Expect::Presence { channel, serial }, ServerReply::Presence(clients)) => {
+                let myself = clients.iter().any(|(client, _)| *client == self.id);
+                assert!(!self.is_still(&channel, serial) || myself, "{channel}: not there myself");
+            }
+            (Expect::Publish { channel, number, serial }, ServerReply::Publish) => {
+                if self.is_still(&channel, serial)
+                    && let Some(sub) = self.subs.get_mut(&channel)
+                {
+                    assert!(sub.acknowledged < number, "{channel}: publishes acknowledged out of order");
+                    sub.acknowledged = number;
+                }
+            }
+            (expect, reply) => panic!("client {}: {expect:?} answered by {reply:?}", self.index),
+        }
+    }
+
+    /// Is the subscription the one it was then?
+    fn is_still(&self, channel: &str, serial: Option<u64>) -> bool {
+        serial.is_some() && self.subs.get(channel).map(|sub| sub.serial) == serial
+    }
+
+    /// A subscription is over and nothing was declared lost: what the owner took from this client before its
+    /// end has come back. Where it ended is where recovery starts.
+    fn ended(&mut self, channel: &str, sub: Sub) {
+        if knobs::is_positioned(channel) {
+            self.memory.insert(channel.into(), (sub.epoch, sub.offset));
+        }
+        if !knobs::has_history(channel) {
+            return;
+        }
+        let seen = sub.numbers.get(&self.publisher()).copied().unwrap_or(0);
+        assert!(
+            seen >= sub.acknowledged,
+            "client {}: {channel}: {} was acknowledged, only {seen} came",
+            self.index,
+            sub.acknowledged
+        );
+    }
+
+    /// Publications as asked for: how many, from where, in which order; and the same for everybody.
+    fn on_history(
+        &self,
+        channel: &str,
+        (limit, since, reverse): (i32, Option<(u64, String)>, bool),
+        publications: &[Received<'_>],
+        (top, epoch): (u64, &str),
+        truth: &mut Truth,
+    ) {
+        assert!(limit < 0 || publications.len() <= limit as usize, "{channel}: more than {limit}");
+        if let Some((_, asked)) = &since {
+            assert!(asked.is_empty() || asked == epoch, "{channel}: history of another stream");
+        }
+        let mut before = match (&since, reverse) {
+            (Some((offset, _)), _) => *offset,
+            (None, true) => top + 1,
+            (None, false) => 0,
+        };
+        let begins_anywhere = !reverse || before > top;
+        for (index, publication) in publications.iter().enumerate() {
+            let offset = publication.offset;
+            let range = if reverse { offset + 1..before } else { before + 1..offset };
+            assert!(offset <= top && range.start <= range.end, "{channel}: {offset} after {before}");
+            if index > 0 || !begins_anywhere {
+                self.pass_over(channel, epoch, range, truth);
+            }
+            truth.told(channel, epoch, offset, publication.data);
+            before = offset;
+        }
+    }
+
+    /// Offsets this client is not told of: only a JSON client may miss any, those that are not JSON.
+    fn pass_over(&self, channel: &str, epoch: &str, offsets: std::ops::Range<u64>, truth: &mut Truth) {
+        for offset in offsets {
+            assert_eq!(self.protocol, Protocol::Json, "client {}: {channel} without {offset}", self.index);
+            truth.skipped(channel, epoch, offset);
+        }
+    }
+
+    /// The end of a stream, when all has come to rest: everything up to it was told, or withheld.
+    pub fn check_top(&self, channel: &str, (epoch, top): (&str, u64), truth: &mut Truth) {
+        let Some(sub) = self.subs.get(channel) else { return };
+        assert_eq!(sub.epoch, epoch, "client {} is in another stream of {channel}", self.index);
+        assert!(sub.offset <= top, "client {} is ahead of {channel}", self.index);
+        self.pass_over(channel, epoch, sub.offset + 1..top + 1, truth);
+    }
+
+    fn on_subscribed(
+        &mut self,
+        channel: &str,
+        recover: Option<(String, u64)>,
+        result: &Subscribed<'_>,
+        truth: &mut Truth,
+        coverage: &mut Coverage,
+    ) {
+        assert!(!self.subs.contains_key(channel), "client {}: subscribed to {channel} twice", self.index);
+        assert_eq!(result.positioned, knobs::is_positioned(channel), "{channel}");
+        assert_eq!(result.was_recovering, recover.is_some() && result.recoverable, "{channel}");
+        let sub = Sub {
+            epoch: result.epoch.clone().into_owned(),
+            offset: result.offset,
+            serial: self.next_serial,
+            ..Sub::default()
+        };
+        self.next_serial += 1;
+        if result.recovered {
+            let (epoch, offset) = recover.expect("recovered without having asked");
+            assert_eq!(
+                (epoch.as_str(), offset),
+                (sub.epoch.as_str(), sub.offset),
+                "recovery starts where asked"
+            );
+        } else {
+            assert!(result.publications.is_empty(), "not recovered, but publications");
+        }
+        if result.was_recovering {
+            let name = if result.recovered { "reply: recovered" } else { "reply: not recovered" };
+            *coverage.entry(name.into()).or_default() += 1;
+        }
+        self.subs.insert(channel.into(), sub);
+        for publication in &result.publications {
+            self.on_publication(channel, publication, truth);
+        }
+    }
+
+    fn on_push(&mut self, channel: &str, push: ServerPush<'_>, truth: &mut Truth, coverage: &mut Coverage) {
+        match push {
+            ServerPush::Publication(publication) => self.on_publication(channel, &publication, truth),
+            ServerPush::Join(info) => {
+                self.live(channel, "join");
+                assert!(knobs::has_presence(channel) && !info.client.is_empty());
+            }
+            ServerPush::Leave(info) => {
+                self.live(channel, "leave");
+                assert_ne!(*info.client, self.id, "{channel}: told of its own leave");
+            }
+            ServerPush::Unsubscribe { code, .. } => {
+                *coverage.entry(format!("push: unsubscribe {code}")).or_default() += 1;
+                let sub = self.subs.remove(channel);
+                let sub = sub.unwrap_or_else(|| {
+                    panic!("client {}: unsubscribed from {channel}, not subscribed", self.index)
+                });
+                match code {
+                    // Lost publications are declared by exactly this.
+                    2500 if knobs::is_positioned(channel) => {
+                        self.memory.insert(channel.into(), (sub.epoch, sub.offset));
+                    }
+                    _ => self.ended(channel, sub),
+                }
+            }
+            ServerPush::Subscribe { epoch, offset, .. } => {
+                let serial = self.next_serial;
+                self.next_serial += 1;
+                let sub =
+                    Sub { epoch: epoch.into_owned(), offset, serial, server_side: true, ..Sub::default() };
+                let before = self.subs.insert(channel.into(), sub);
+                assert!(before.is_none(), "client {}: pushed into {channel} twice", self.index);
+            }
+            other => panic!("client {}: {other:?}", self.index),
+        }
+    }
+
+    #[track_caller]
+    fn live(&mut self, channel: &str, what: &str) -> &mut Sub {
+        let index = self.index;
+        self.subs
+            .get_mut(channel)
+            .unwrap_or_else(|| panic!("client {index}: {what} of {channel}, not subscribed"))
+    }
+
+    /// Every offset once and in order; what stands there is the same for everybody.
+    fn on_publication(&mut self, channel: &str, publication: &Received<'_>, truth: &mut Truth) {
+        let index = self.index;
+        let json = self.protocol == Protocol::Json;
+        assert!(!json || is_json(publication.data), "client {index}: {channel}: not JSON");
+        let sub = self.live(channel, "publication");
+        let offset = publication.offset;
+        if offset > 0 {
+            let recovered = sub.server_side && sub.numbers.is_empty() && offset <= sub.offset;
+            // What the server API recovers for a subscription comes behind the news of it.
+            let before = if recovered { offset - 1 } else { sub.offset };
+            assert!(offset > before, "client {index}: {channel}: {offset} after {before}");
+            sub.offset = offset;
+            let epoch = sub.epoch.clone();
+            self.pass_over(channel, &epoch, before + 1..offset, truth);
+        }
+        let sub = self.live(channel, "publication");
+        let (publisher, number) = truth::parse(publication.data);
+        let before = sub.numbers.insert(publisher, number);
+        assert!(before < Some(number), "client {index}: {channel}: {number} after {before:?} of {publisher}");
+        let epoch = sub.epoch.clone();
+        truth.told(channel, &epoch, publication.offset, publication.data);
+    }
+}
+
+/// Opcode, payload and rest of the first whole frame of a server.
+fn frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[first, second], rest) = bytes.split_first_chunk::<2>()?;
+    assert!(first & 0xf0 == 0x80 && second & 0x80 == 0, "one whole unmasked frame");
+    let (len, rest) = match second {
+        126 => {
+            let (len, rest) = rest.split_first_chunk::<2>()?;
+            (usize::from(u16::from_be_bytes(*len)), rest)
+        }
+        127 => {
+            let (len, rest) = rest.split_first_chunk::<8>()?;
+            (u64::from_be_bytes(*len) as usize, rest)
+        }
+        len => (usize::from(len), rest),
+    };
+    let (payload, after) = rest.split_at_checked(len)?;
+    Some((first & 0xf, payload, after))
+}
