@@ -34,7 +34,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("SystemTime::now", &["src/runtime/", "src/cli/", "src/server/"]),
     ("std::env", &["src/cli/", "src/server/", "src/sim/", "src/main.rs"]),
     ("std::fs", &["src/cli/", "src/server/", "src/runtime/"]),
-    ("std::thread", &["src/runtime/", "src/cli/", "src/server/"]),
+    ("std::thread", &["src/runtime/", "src/cli/", "src/server/", "src/sim/"]),
     ("async fn", &["src/runtime/", "src/server/"]),
 ];
 
