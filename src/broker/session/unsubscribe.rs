@@ -22,7 +22,9 @@ impl Core {
         if self.is_subscribing(conn, channel) {
             return Step::Wait;
         }
-        if let Some(hub) = self.hub.find(channel)
+        // One that was given up on stays on the books until its owner answers.
+        if self.is_subscribed(conn, channel)
+            && let Some(hub) = self.hub.find(channel)
             && let Some(subscription) = self.sessions.get_mut(conn).and_then(|session| session.forget(hub))
         {
             self.leave(conn, &subscription);
