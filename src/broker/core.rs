@@ -481,9 +481,11 @@ impl Core {
                 }
                 self.hub.release_if_unused(pending.hub);
             }
-            (Pending::Position { hub }, Answer::Position(top)) => self.on_position(hub, top.as_ref()),
-            // The owner no longer knows the channel under this key: what this core believes is worth nothing.
-            (Pending::Position { hub }, _) => self.on_position(hub, None),
+            (Pending::Position { hub, owned }, Answer::Position(top)) => {
+                self.on_position(hub, owned, top.as_ref());
+            }
+            // An owner that is slow says nothing about the channel; the next check asks again.
+            (Pending::Position { .. }, _) => {}
             (Pending::Api { call }, answer) => self.on_api_answer(call, answer),
             (Pending::BroadcastItem { broadcast, index }, answer) => {
                 self.on_item_answer(broadcast, index, answer)

@@ -38,7 +38,7 @@ impl Core {
             Pending::Presence { conn, .. } => ("Presence", gone(*conn)),
             Pending::PresenceStats { conn, .. } => ("PresenceStats", gone(*conn)),
             Pending::History { conn, .. } => ("History", gone(*conn)),
-            Pending::Position { hub } => ("Position", self.hub.get(*hub).is_none()),
+            Pending::Position { hub, .. } => ("Position", self.hub.get(*hub).is_none()),
             Pending::Api { .. } => ("Api", false),
             Pending::Broadcast(_) => ("Broadcast", false),
             Pending::BroadcastItem { .. } => ("BroadcastItem", false),

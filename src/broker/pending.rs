@@ -3,7 +3,12 @@
 //! An entry is a key with a generation, a typed continuation and a deadline. Late, duplicated and foreign
 //! answers find no entry and are dropped. Continuations are values, never closures: the simulator can list them.
 
-use super::{hub::HubKey, mesh::AskKey, permission::Grants, seam::CoreStats};
+use super::{
+    hub::HubKey,
+    mesh::{AskKey, OwnedKey},
+    permission::Grants,
+    seam::CoreStats,
+};
 use crate::{
     model::{ClientId, ConnKey, ErrorCode, Position},
     stdx::slab::Slab,
@@ -29,9 +34,10 @@ pub enum Pending {
         conn: ConnKey,
         id: u32,
     },
-    /// A position check of a channel of this core.
+    /// A position check of a channel of this core, which its owner called `owned` then.
     Position {
         hub: HubKey,
+        owned: OwnedKey,
     },
     /// One ask that answers one server API call.
     Api {

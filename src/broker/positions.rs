@@ -67,23 +67,27 @@ impl Core {
         let delay_ms = self.check_delay_ms();
         let Some(channel) = self.hub.get_mut(hub) else { return };
         channel.check_timer = false;
-        if channel.position.is_none() {
+        // Without members the position is that of the last one; the next one brings its own.
+        if channel.position.is_none() || channel.live == 0 {
             return;
         }
         let due = self.now.ms.saturating_sub(channel.checked_ms) >= delay_ms;
         let (owner, owned) = (channel.owner, channel.owned);
         if due
-            && let Some(channel) = owned
+            && let Some(owned) = owned
             && self.out.take_credit(owner)
         {
-            self.ask(owner, Ask::Position { channel }, Pending::Position { hub });
+            self.ask(owner, Ask::Position { channel: owned }, Pending::Position { hub, owned });
         }
         self.schedule_position_check(hub);
     }
 
-    /// The owner's answer comes behind everything it has forwarded: positions differ only after a loss.
-    pub(super) fn on_position(&mut self, hub: HubKey, top: Option<&Position>) {
-        let Some(channel) = self.hub.get_mut(hub) else { return };
+    /// The owner's answer comes behind everything it has forwarded: positions differ only after a loss, or when
+    /// the answer is about the channel as it was before all subscribers left and others came.
+    pub(super) fn on_position(&mut self, hub: HubKey, owned: OwnedKey, top: Option<&Position>) {
+        let Some(channel) = self.hub.get_mut(hub).filter(|channel| channel.owned == Some(owned)) else {
+            return;
+        };
         channel.checked_ms = self.now.ms;
         if channel.position.is_some() && channel.position.as_ref() != top {
             self.insufficient(hub);

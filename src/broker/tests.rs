@@ -590,7 +590,16 @@ fn a_declared_gap_ends_positioned_subscriptions() {
 
 #[test]
 fn a_position_that_is_not_the_owners_ends_the_subscription() {
-    for (top, lost) in [(Some(5), false), (Some(6), true), (None, true)] {
+    let position = |top: Option<u64>| Answer::Position(top.map(Abroad::at));
+    let rows = [
+        (position(Some(5)), false),
+        (position(Some(6)), true),
+        (position(None), true),
+        // What an owner that does not answer in time comes to.
+        (Answer::Error(ErrorCode::Internal), false),
+    ];
+    for (answer, lost) in rows {
+        let said = format!("{answer:?}");
         let mut abroad = Abroad::subscribed();
         // Past the first ping, which is answered, to the check of the position.
         let (id, ask) = loop {
@@ -603,11 +612,11 @@ fn a_position_that_is_not_the_owners_ends_the_subscription() {
             }
         };
         assert!(matches!(ask, Ask::Position { channel: OWNED }));
-        abroad.answer(id, Answer::Position(top.map(Abroad::at)));
+        abroad.answer(id, answer);
         if lost {
             abroad.is_told_of_a_loss();
         } else {
-            assert!(abroad.one.written.is_empty(), "{top:?}");
+            assert!(abroad.one.written.is_empty(), "{said}");
         }
     }
 }

@@ -50,10 +50,13 @@ impl World {
         self.say_goodbye();
         self.settle_down();
         self.invariants();
+        let (mut dropped, mut declared) = (0, 0);
         for at in 0..self.knobs.cores {
             assert_eq!(self.hosts[at].core.residue(), Default::default(), "core {at} keeps something");
             let stats = self.hosts[at].core.stats();
             assert_eq!(stats.clients, 0);
+            dropped += stats.counters.value(Counter::MeshDropped);
+            declared += stats.counters.value(Counter::InsufficientState);
             for (counter, name) in COUNTED {
                 let count = stats.counters.value(counter);
                 if count > 0 {
@@ -61,6 +64,7 @@ impl World {
                 }
             }
         }
+        assert!(dropped > 0 || declared == 0, "{declared} losses declared, nothing was lost");
     }
 
     /// Everybody leaves, or the node stops: at rest, or in the middle of everything.
