@@ -430,9 +430,10 @@ impl Core {
         match self.pending.get_mut(id) {
             None => {}
             Some(Pending::Subscribe(pending)) => {
+                pending.late = true;
                 let pending = pending.clone();
                 self.on_subscribe_late(id, &pending);
-                self.resume.push_back(pending.conn);
+                self.note_answer(pending.conn);
             }
             Some(Pending::Broadcast(_)) => self.finish_broadcast(id),
             Some(Pending::Gather(_)) => self.finish_gather(id),

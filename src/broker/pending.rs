@@ -57,7 +57,7 @@ impl Pending {
     #[must_use]
     pub fn conn(&self) -> Option<ConnKey> {
         match self {
-            Self::Subscribe(pending) => Some(pending.conn),
+            Self::Subscribe(pending) => (!pending.late).then_some(pending.conn),
             Self::Publish { conn, .. }
             | Self::Presence { conn, .. }
             | Self::PresenceStats { conn, .. }
@@ -81,6 +81,8 @@ pub struct SubscribePending {
     /// The client asked for recovery from this offset.
     pub recover_from: Option<u64>,
     pub origin: SubscribeOrigin,
+    /// The client was told that this took too long: nothing waits for the answer any more.
+    pub late: bool,
     /// The server API unsubscribed the client meanwhile.
     pub unsubscribe_after: bool,
 }

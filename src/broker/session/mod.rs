@@ -265,10 +265,12 @@ impl Core {
 
     /// The client broke the protocol (3501). What it asked before is answered first: the end waits for that.
     pub(super) fn break_protocol(&mut self, conn: ConnKey) -> Step {
-        match self.sessions.get(conn) {
-            Some(session) if session.asks_out > 0 => Step::Wait,
-            _ => self.end(conn, Disconnect::BAD_REQUEST),
-        }
+        if self.has_asks_out(conn) { Step::Wait } else { self.end(conn, Disconnect::BAD_REQUEST) }
+    }
+
+    /// Commands of this client wait for other cores.
+    pub(super) fn has_asks_out(&self, conn: ConnKey) -> bool {
+        self.sessions.get(conn).is_some_and(|session| session.asks_out > 0)
     }
 
     /// Notes that a command of this client was sent to another core.

@@ -113,6 +113,7 @@ impl Core {
             grants,
             recover_from: recover.as_ref().map(|recover| recover.offset),
             origin,
+            late: false,
             unsubscribe_after: false,
         });
         let ask = Ask::Subscribe(SubscribeAsk {

@@ -13,13 +13,14 @@ use crate::{
 };
 
 impl Core {
-    /// Answered at once, also when the client was not subscribed. A later subscribe of the same channel
+    /// Answered once earlier commands are, also when the client was not subscribed. A later subscribe of the same channel
     /// travels behind the news of this one, so the owner sees them in order.
     pub(super) fn unsubscribe(&mut self, conn: ConnKey, id: u32, channel: &str) -> Step {
         if channel.is_empty() {
             return self.break_protocol(conn);
         }
-        if self.is_subscribing(conn, channel) {
+        // What was published before still reaches the client: its owner forwards before it answers.
+        if self.is_subscribing(conn, channel) || self.has_asks_out(conn) {
             return Step::Wait;
         }
         // One that was given up on stays on the books until its owner answers.
