@@ -1,7 +1,7 @@
 //! Unsigned LEB128: seven bits a byte, lowest first, the top bit says that another byte follows.
 //!
 //! Decoding takes at most [`LEN_MAX`] bytes and refuses what does not fit 64 bits. Encodings that are longer
-//! than needed are accepted, as Protobuf demands; [`write`] never makes them.
+//! than needed are accepted, as Protobuf demands; [`write()`] never makes them.
 
 /// Bytes of the longest encoding of a `u64`.
 pub const LEN_MAX: usize = 10;
@@ -52,7 +52,7 @@ pub fn write(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Bytes that [`write`] appends for `value`.
+/// Bytes that [`write()`] appends for `value`.
 #[inline]
 #[must_use]
 pub const fn len(value: u64) -> usize {

@@ -1,5 +1,5 @@
 //! The PROXY protocol, versions 1 and 2: what a load balancer puts in front of a connection to say who the
-//! client is. https://www.haproxy.org/download/1.8/doc/proxy-protocol.txt
+//! client is. <https://www.haproxy.org/download/1.8/doc/proxy-protocol.txt>
 //!
 //! The header is required where it is expected: bytes that are none are an error, so that no client can pass
 //! itself off as somebody else by leaving it out.
