@@ -1,13 +1,12 @@
-//! A core's bell: the descriptor it sleeps on, and whether it needs to be rung.
+//! A core's bell: the descriptor that ends its sleep, and whether it needs to be rung.
 //!
-//! One eventfd per core serves all who can wake it: its net ring (the kernel writes it), the other
-//! cores' mesh queues and other threads. It is a blocking one: the core reads it through an asynchronous
-//! read, and a non-blocking descriptor would complete that read with EAGAIN.
+//! A core sleeps in its net ring. One eventfd per core, polled by that ring, serves all others who can wake it:
+//! the other cores' mesh queues, other threads and the watch.
 
 use super::{doorbell::Sleeping, sys};
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
 };
 
 #[derive(Debug)]
@@ -33,7 +32,12 @@ impl Bell {
         sys::signal(self.fd.as_fd());
     }
 
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    /// Makes the descriptor wait for the next ring.
+    pub fn quiet(&self) {
+        sys::take_signals(self.fd.as_fd());
+    }
+
+    pub fn fd(&self) -> &OwnedFd {
+        &self.fd
     }
 }

@@ -1,8 +1,9 @@
 //! The life of one core: turn after turn, and sleep when there is nothing to do.
 //!
-//! Before each sleep the loop announces it, lets the kernel deliver once more and looks at every queue (see
-//! `doorbell`). The second net (`watch`) finds a core that sleeps although it has work, counts that
-//! ([`Counter::TimerWakes`], must stay 0) and wakes it; it also ends a wrong park of the executor.
+//! A core sleeps in its net ring, where completions, timeouts and the bell end the sleep. Before it does, the
+//! loop announces it, lets the kernel deliver once more and looks at every queue (see `doorbell`). The second
+//! net (`watch`) finds a core that sleeps although it has work, counts that ([`Counter::TimerWakes`], must stay
+//! 0) and wakes it.
 
 use super::{
     Clock, Driver, Next,
@@ -11,16 +12,13 @@ use super::{
     inbox::Receiver,
     mesh::{Mesh, Parcel},
     net::Sockets,
-    sleep::{Bed, Sleeper},
     start::Shared,
 };
 use crate::metrics::Counter;
 use std::{
     any::Any,
-    cell::RefCell,
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -84,6 +82,7 @@ impl<D: Driver> Core<D> {
         if self.shared.is_stopping() {
             return After::End(Ok(()));
         }
+        self.show_life();
         catch_unwind(AssertUnwindSafe(|| self.turn())).unwrap_or_else(|panic| {
             let message = panic_message(&*panic);
             After::End(Err(RunError::Panicked { core: self.index, message }))
@@ -124,11 +123,6 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// Something waits that no further wake-up would announce.
-    fn has_work(&mut self) -> bool {
-        self.net.has_work() || self.has_mail()
-    }
-
     fn has_mail(&self) -> bool {
         self.mesh.has_news() || !self.inbox.is_empty() || self.shared.is_stopping()
     }
@@ -139,77 +133,61 @@ impl<D: Driver> Core<D> {
         self.net.may_sleep(until_ms) && !self.has_mail()
     }
 
-    fn awake(&mut self) {
-        self.net.awake();
-        self.bell.sleeping.withdraw();
+    /// Blocks until something completes, somebody rings, or the second net finds work twice in this sleep: the
+    /// first time its ring may be on the way.
+    fn sleep(&mut self) {
+        let mut suspicious = false;
+        while !self.net.sleep() && self.bell.sleeping.is_announced() && !self.shared.is_stopping() {
+            if !self.show_life() {
+                continue;
+            }
+            let overslept = self.has_mail();
+            if overslept && suspicious {
+                return self.net.counters_mut().increment(Counter::TimerWakes);
+            }
+            suspicious = overslept;
+        }
     }
-}
 
-/// Runs the core until its driver stops, it fails, or the whole runtime stops.
-pub(super) async fn run<D: Driver>(core: Rc<RefCell<Core<D>>>, mut bed: Bed) -> Result<(), RunError> {
-    let bell = core.borrow().bell.clone();
-    let result = live(&core, &mut bed).await;
-    shut_down(&core);
-    bed.close(&bell).await;
-    result
-}
+    /// Answers the watch, if it asked.
+    fn show_life(&self) -> bool {
+        let asked = self.shared.lever(self.index).take_pull();
+        if asked {
+            self.shared.beat(self.index);
+        }
+        asked
+    }
 
-async fn live<D: Driver>(core: &RefCell<Core<D>>, bed: &mut Bed) -> Result<(), RunError> {
-    let executor = glommio::executor();
-    core.borrow_mut().awake();
-    loop {
-        let after = core.borrow_mut().guarded_turn();
-        match after {
-            After::End(result) => return result,
-            After::Again => {}
-            After::Sleep { until_ms } => {
-                let may_sleep = core.borrow_mut().may_sleep(until_ms);
-                if may_sleep {
-                    bed.sleep().await;
+    /// Turns and sleeps until the driver stops, the core fails, or the whole runtime stops.
+    fn live(&mut self) -> Result<(), RunError> {
+        loop {
+            match self.guarded_turn() {
+                After::End(result) => return result,
+                After::Again => {}
+                After::Sleep { until_ms } => {
+                    if self.may_sleep(until_ms) {
+                        self.sleep();
+                    }
+                    self.bell.sleeping.withdraw();
                 }
-                core.borrow_mut().awake();
             }
         }
-        if executor.need_preempt() {
-            executor.yield_task_queue_now().await;
+    }
+
+    /// Runs the core and releases what it holds. Occupies the thread throughout.
+    pub fn run(mut self) -> Result<(), RunError> {
+        let result = self.live();
+        self.shut_down();
+        result
+    }
+
+    fn shut_down(&mut self) {
+        let Self { net, driver, .. } = self;
+        // A driver that panicked may do so again; it is told all the same, and not listened to.
+        let released = catch_unwind(AssertUnwindSafe(|| net.shut_down(driver))).unwrap_or(false);
+        if !released {
+            net.keep_buffers();
         }
-    }
-}
-
-/// What is done when the second net looks at the core.
-pub(super) struct Inspection<D: Driver> {
-    core: Rc<RefCell<Core<D>>>,
-    sleeper: Rc<Sleeper>,
-    /// The sleep in which work was found last time. Its ring may have been on the way then.
-    suspect: Option<u64>,
-}
-
-impl<D: Driver> Inspection<D> {
-    pub fn new(core: Rc<RefCell<Core<D>>>, sleeper: Rc<Sleeper>) -> Self {
-        Self { core, sleeper, suspect: None }
-    }
-
-    /// Shows that the core lives; wakes its loop when it sleeps over the same work for the second time.
-    pub fn look(&mut self) {
-        let mut core = self.core.borrow_mut();
-        core.shared.beat(core.index);
-        let asleep = self.sleeper.sleep_number();
-        let suspect = if asleep.is_some() && core.has_work() { asleep } else { None };
-        if suspect.is_some() && suspect == self.suspect {
-            core.net.counters_mut().increment(Counter::TimerWakes);
-            self.sleeper.nudge();
-        }
-        self.suspect = suspect;
-    }
-}
-
-fn shut_down<D: Driver>(core: &RefCell<Core<D>>) {
-    let mut core = core.borrow_mut();
-    let Core { net, driver, .. } = &mut *core;
-    // A driver that panicked may do so again; it is told all the same, and not listened to.
-    let released = catch_unwind(AssertUnwindSafe(|| net.shut_down(driver))).unwrap_or(false);
-    if !released {
-        net.keep_buffers();
     }
 }
 

@@ -34,6 +34,11 @@ impl Sleeping {
         fence(Ordering::SeqCst);
     }
 
+    /// Whether the announcement still stands: nobody has decided to ring since.
+    pub fn is_announced(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// The owner is awake: publishers need not ring.
     pub fn withdraw(&self) {
         self.0.swap(false, Ordering::Relaxed);

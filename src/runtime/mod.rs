@@ -15,7 +15,6 @@ mod listen;
 mod mesh;
 mod net;
 mod options;
-mod sleep;
 mod start;
 mod sys;
 #[cfg(test)]

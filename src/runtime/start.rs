@@ -7,7 +7,7 @@ use super::{
     Driver,
     bell::Bell,
     checks::{self, Found},
-    core_loop::{self, Core, Inspection, panic_message},
+    core_loop::{Core, panic_message},
     cpus,
     error::{RunError, StartError},
     inbox::{self, Receiver, Sender},
@@ -15,35 +15,26 @@ use super::{
     mesh::{self, Mesh},
     net::{CoreLoads, Sockets},
     options::{Backend, Options},
-    sleep::Bed,
     watch::{Lever, Watch},
 };
-use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use std::{
-    cell::RefCell,
     collections::VecDeque,
-    future::{Future, poll_fn},
     net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
-    task::Poll,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 const RING_DEPTH: usize = 256;
-/// Preempt timer while only the default queue is active, which is before the core has offered its lever: until
-/// then nothing could end a wrong park (`watch`), so it must not happen.
+/// Long, because an executor whose preempt timer fires before its first task ran parks for ever
+/// (docs/decisions/0006).
 const PREEMPT_TIMER: Duration = Duration::from_secs(60);
-/// Preempt timer while the net queue is active. Shorter ones make wrong parks likelier on busy machines.
-const NET_LATENCY: Duration = Duration::from_millis(10);
-const NET_SHARES: usize = 900;
 
 /// What a driver may know about its place when it is made.
 #[derive(Clone, Debug)]
@@ -85,6 +76,10 @@ impl Shared {
     /// Milliseconds since the run began: [`super::Clock::ms`].
     pub fn now_ms(&self) -> u64 {
         self.epoch.elapsed().as_millis() as u64
+    }
+
+    pub fn lever(&self, core: usize) -> &Lever {
+        &self.levers[core]
     }
 
     pub fn beat(&self, core: usize) {
@@ -228,7 +223,7 @@ pub fn start<D: Driver>(
         beats: (0..cores).map(|_| AtomicU64::new(0)).collect(),
         stopping: AtomicBool::new(false),
         bells: bells.clone(),
-        levers: (0..cores).map(|_| Lever::default()).collect(),
+        levers: bells.iter().cloned().map(Lever::new).collect(),
     });
     let watch = Watch::start(shared.levers.clone())
         .map_err(|source| StartError::System { what: "a thread", source })?;
@@ -296,7 +291,6 @@ impl<D: Driver, Make: Fn(CoreSeat) -> D> Thread<D, Make> {
             let _ = report.send(Err(StartError::Core { core, reason }));
             Err(RunError::Panicked { core, message })
         });
-        shared.levers[core].abandon();
         if result.is_err() {
             shared.stop();
         }
@@ -305,7 +299,8 @@ impl<D: Driver, Make: Fn(CoreSeat) -> D> Thread<D, Make> {
 
     fn run_executor(self, report: &mpsc::Sender<Result<(), StartError>>) -> Result<(), RunError> {
         match executor(self.seat.cpu) {
-            Ok(executor) => executor.run(self.settle(report)),
+            // The core never gives the thread back, so the executor never parks (docs/decisions/0009).
+            Ok(executor) => executor.run(async move { self.live(report) }),
             Err(reason) => {
                 let _ = report.send(Err(StartError::Core { core: self.seat.core, reason }));
                 Ok(())
@@ -313,35 +308,18 @@ impl<D: Driver, Make: Fn(CoreSeat) -> D> Thread<D, Make> {
         }
     }
 
-    /// On the executor: builds what must be built there and runs it in a queue of its own.
-    async fn settle(self, report: &mpsc::Sender<Result<(), StartError>>) -> Result<(), RunError> {
+    /// Builds what must be built on this thread and runs it.
+    fn live(self, report: &mpsc::Sender<Result<(), StartError>>) -> Result<(), RunError> {
         let index = self.seat.core;
-        let shared = self.shared.clone();
-        let lever = &shared.levers[index];
-        lever.offer(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
-        let result = self.live(lever, report).await;
-        lever.withdraw();
-        result
-    }
-
-    async fn live(
-        self,
-        lever: &Lever,
-        report: &mpsc::Sender<Result<(), StartError>>,
-    ) -> Result<(), RunError> {
-        let index = self.seat.core;
-        let failed = |reason: String| {
-            let _ = report.send(Err(StartError::Core { core: index, reason }));
-            Ok(())
-        };
-        let net = Sockets::new(&self.options, self.seat.backend, self.listeners, self.loads, &self.bell);
+        let bell = self.bell.clone();
+        let net = Sockets::new(&self.options, self.seat.backend, self.listeners, self.loads, bell);
         let net = match net {
             Ok(net) => net,
-            Err(error) => return failed(format!("its ring was refused ({error})")),
-        };
-        let bed = match Bed::new(&self.bell) {
-            Ok(bed) => bed,
-            Err(error) => return failed(format!("its bell was refused ({error})")),
+            Err(error) => {
+                let reason = format!("its ring was refused ({error})");
+                let _ = report.send(Err(StartError::Core { core: index, reason }));
+                return Ok(());
+            }
         };
         let core = Core {
             index,
@@ -354,27 +332,8 @@ impl<D: Driver, Make: Fn(CoreSeat) -> D> Thread<D, Make> {
             foreign: VecDeque::new(),
         };
         core.shared.beat(index);
-        let core = Rc::new(RefCell::new(core));
-        let mut inspection = Inspection::new(core.clone(), bed.sleeper());
-        let queue = glommio::executor().create_task_queue(
-            Shares::Static(NET_SHARES),
-            Latency::Matters(NET_LATENCY),
-            "net",
-        );
-        match glommio::spawn_local_into(core_loop::run(core, bed), queue) {
-            Ok(task) => {
-                let _ = report.send(Ok(()));
-                let mut task = pin!(task);
-                poll_fn(|context| {
-                    if lever.take_pull() {
-                        inspection.look();
-                    }
-                    task.as_mut().poll(context)
-                })
-                .await
-            }
-            Err(error) => failed(error.to_string()),
-        }
+        let _ = report.send(Ok(()));
+        core.run()
     }
 }
 

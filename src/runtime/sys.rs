@@ -18,7 +18,7 @@ fn check_len(result: isize) -> io::Result<usize> {
 pub(super) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: no pointers; the descriptor returned is nobody else's.
     unsafe {
-        let fd = check(libc::eventfd(0, libc::EFD_CLOEXEC))?;
+        let fd = check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
         Ok(OwnedFd::from_raw_fd(fd))
     }
 }
@@ -29,6 +29,13 @@ pub(super) fn signal(fd: BorrowedFd<'_>) {
     // SAFETY: the buffer holds the eight bytes that are written.
     let written = unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     debug_assert_eq!(written, 8, "an eventfd takes eight bytes");
+}
+
+/// Sets an eventfd back to zero.
+pub(super) fn take_signals(fd: BorrowedFd<'_>) {
+    let mut count = [0; 8];
+    // SAFETY: the buffer is writable for the eight bytes that are read. Nothing to read is as good.
+    let _ = unsafe { libc::read(fd.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
 }
 
 /// A descriptor kept only to have one to give up when there are no others.

@@ -1,61 +1,42 @@
-//! The second net under every sleep: a thread that looks at each core ten times a second.
+//! The second net under every sleep: a thread that has each core show ten times a second that it lives.
 //!
-//! The executor (glommio 0.9) parks for ever when it is descheduled for longer than its preempt timer between
-//! arming that timer and looking for tasks, because it takes "preempted before anything ran" for "nothing to
-//! run". Its own timers do not help: the one that fires may be what it drops. A wake-up from another thread
-//! always ends a park, so each core offers a [`Lever`] and this thread pulls it. The core answers by
-//! showing that it lives and by looking whether it sleeps over work (`core_loop`).
+//! A pull is answered at the next turn, or by a sleeping core between two sleeps (`core_loop`), which also looks
+//! whether it sleeps over work. A core stuck in its driver answers no more, and health says so.
 
+use super::bell::Bell;
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
-    task::Waker,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 const PERIOD: Duration = Duration::from_millis(100);
-/// A pull holds a reference to the core's task until the core answers, and the executor can count 32 767 of
-/// them: a core that never answers is not pulled for ever.
-const PULLS_MAX: u32 = 10_000;
 
-/// Wakes one core from outside.
-#[derive(Debug, Default)]
+/// Asks one core for a sign of life.
+#[derive(Debug)]
 pub(super) struct Lever {
-    waker: Mutex<Option<Waker>>,
-    /// Pulls the core has not answered.
-    pulls: AtomicU32,
+    bell: Arc<Bell>,
+    pulled: AtomicBool,
 }
 
 impl Lever {
-    pub fn offer(&self, waker: Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
-    }
-
-    /// The core is about to end. Must be called on the core: the executor's wakers are to be dropped there.
-    pub fn withdraw(&self) {
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    /// For a core that died before it could withdraw: whatever the waker referred to is lost.
-    pub fn abandon(&self) {
-        std::mem::forget(self.waker.lock().unwrap_or_else(PoisonError::into_inner).take());
+    pub fn new(bell: Arc<Bell>) -> Self {
+        Self { bell, pulled: AtomicBool::new(false) }
     }
 
     /// Whether the lever was pulled since the last call.
     pub fn take_pull(&self) -> bool {
-        self.pulls.swap(0, Ordering::Relaxed) > 0
+        self.pulled.load(Ordering::Relaxed) && self.pulled.swap(false, Ordering::Relaxed)
     }
 
+    /// Leaves the announcement of a sleep as it is: those who publish must still see it.
     fn pull(&self) {
-        // The lock is held so that the core cannot withdraw in the meantime.
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(waker) = &*waker
-            && self.pulls.fetch_add(1, Ordering::Relaxed) < PULLS_MAX
-        {
-            waker.wake_by_ref();
+        self.pulled.store(true, Ordering::Relaxed);
+        if self.bell.sleeping.is_announced() {
+            self.bell.ring();
         }
     }
 }

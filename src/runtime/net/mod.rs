@@ -34,6 +34,7 @@ use std::{
     io,
     net::{TcpListener, TcpStream},
     os::fd::{AsRawFd, OwnedFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -96,6 +97,9 @@ pub(super) struct Sockets {
     draining: bool,
     to_arm: VecDeque<Key>,
     done: Vec<Key>,
+    bell: Arc<Bell>,
+    /// A poll of the bell is with the kernel.
+    bell_armed: bool,
     lingering: BinaryHeap<Reverse<(u64, Key)>>,
     alarm: Alarm,
     gather: send::Gather,
@@ -121,13 +125,12 @@ impl Sockets {
         backend: Backend,
         listeners: Vec<TcpListener>,
         loads: Loads,
-        bell: &Bell,
+        bell: Arc<Bell>,
     ) -> io::Result<Self> {
         let ring = match backend {
             Backend::Ring => Ring::deferred()?,
             Backend::Poll => Ring::plain()?,
         };
-        ring.register_bell(bell.fd())?;
         let (buffers, scratch) = match backend {
             Backend::Ring => {
                 let buffers = Buffers::register(ring.inner(), options.buffer_count, options.buffer_size)?;
@@ -150,6 +153,8 @@ impl Sockets {
             draining: false,
             to_arm: VecDeque::new(),
             done: Vec::new(),
+            bell,
+            bell_armed: false,
             lingering: BinaryHeap::new(),
             alarm: Alarm::default(),
             gather: send::Gather::default(),
@@ -189,7 +194,7 @@ impl Sockets {
         let Some((op, generation, slot)) = split_user_data(entry.user_data()) else { return };
         match op {
             Op::Accept => return self.on_accepted(driver, slot, entry),
-            Op::Aside => return self.on_alarm(generation, slot),
+            Op::Aside => return self.on_aside(generation, slot),
             Op::Receive | Op::Send | Op::Writable | Op::Cancel => {}
         }
         let Some(key) = self.key(generation, slot) else {
@@ -250,8 +255,8 @@ impl Sockets {
         [lingering, self.accept_again_ms].into_iter().flatten().min()
     }
 
-    /// First step of going to sleep, after the announcement: completions ring the bell again, what is queued
-    /// is submitted and what has come is looked for. False: there is work, do not sleep.
+    /// First step of going to sleep, after the announcement: the bell can be heard, what is queued is submitted
+    /// and what has come is looked for. False: there is work, do not sleep.
     pub fn may_sleep(&mut self, until_ms: Option<u64>) -> bool {
         if let Some(until_ms) = until_ms {
             if until_ms <= self.now_ms {
@@ -259,14 +264,38 @@ impl Sockets {
             }
             self.set_alarm(until_ms);
         }
-        self.ring.notify(true);
+        self.arm_bell();
         self.ring.enter();
         !self.has_work() && self.ring.failure().is_none()
     }
 
-    /// After a sleep, or when there was no sleep after all.
-    pub fn awake(&mut self) {
-        self.ring.notify(false);
+    /// Blocks the thread until something completes or the bell rings. Whether there is work, the mail aside.
+    pub fn sleep(&mut self) -> bool {
+        self.arm_bell();
+        self.ring.enter_and_wait();
+        let mut rung = false;
+        self.ring.sift(|entry| {
+            let heard = entry.user_data() == user_data(Op::Aside, 0, BELL);
+            rung |= heard;
+            heard
+        });
+        if rung {
+            self.hear_bell();
+        }
+        self.has_work() || self.ring.failure().is_some()
+    }
+
+    fn arm_bell(&mut self) {
+        if !std::mem::replace(&mut self.bell_armed, true) {
+            let poll = opcode::PollAdd::new(target(self.bell.fd()), libc::POLLIN as u32);
+            // SAFETY: points to nothing; the bell is open as long as this ring is.
+            unsafe { self.ring.push(&poll.build().user_data(user_data(Op::Aside, 0, BELL))) };
+        }
+    }
+
+    fn hear_bell(&mut self) {
+        self.bell_armed = false;
+        self.bell.quiet();
     }
 
     pub fn failure(&self) -> Option<&io::Error> {
@@ -307,9 +336,11 @@ impl Sockets {
         unsafe { self.ring.push(&timeout) };
     }
 
-    fn on_alarm(&mut self, sequence: u32, slot: u32) {
-        if slot == ALARM && sequence == self.alarm.sequence {
-            self.alarm.set_for_ms = None;
+    fn on_aside(&mut self, sequence: u32, slot: u32) {
+        match slot {
+            ALARM if sequence == self.alarm.sequence => self.alarm.set_for_ms = None,
+            BELL => self.hear_bell(),
+            _ => {}
         }
     }
 }
@@ -317,6 +348,7 @@ impl Sockets {
 /// "Slots" of [`Op::Aside`].
 const ALARM: u32 = 0;
 const IGNORED: u32 = 1;
+const BELL: u32 = 2;
 /// Longest single timeout; a later time is reached in several.
 const ALARM_MS_MAX: u64 = 3_600_000;
 

@@ -4,11 +4,7 @@
 //! be handled are stashed and come out first later; whoever is about to sleep asks [`Ring::has_more`].
 
 use io_uring::{IoUring, cqueue, squeue};
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::{AsRawFd, BorrowedFd},
-};
+use std::{collections::VecDeque, io};
 
 /// What a completion is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +18,7 @@ pub(super) enum Op {
     Writable,
     /// The request to cancel an operation of a connection.
     Cancel,
-    /// Concerns no connection: timeouts and what cancels them, cancelled accepts.
+    /// Concerns no connection: the bell, timeouts and what cancels them, cancelled accepts.
     Aside,
 }
 
@@ -90,18 +86,6 @@ impl Ring {
         &self.ring
     }
 
-    /// Completions make the kernel write this descriptor, unless switched off by [`Ring::notify`].
-    pub fn register_bell(&self, bell: BorrowedFd<'_>) -> io::Result<()> {
-        self.ring.submitter().register_eventfd(bell.as_raw_fd())
-    }
-
-    /// Work that arrives while this is off silences later arrivals until the next [`Ring::enter`]: switch on
-    /// first, then enter, then look.
-    pub fn notify(&mut self, on: bool) {
-        let queue = self.ring.completion();
-        if on { queue.enable_eventfd() } else { queue.disable_eventfd() }
-    }
-
     /// An error after which the ring is of no use.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
@@ -161,12 +145,12 @@ impl Ring {
         self.submit();
     }
 
-    /// Like [`Ring::enter`], but waits for a completion.
+    /// Like [`Ring::enter`], but waits for a completion (or a signal).
     pub fn enter_and_wait(&mut self) {
+        let waits = self.stash.is_empty() && self.ring.completion().is_empty();
+        let queued = self.ring.submission().len();
+        self.enter_or_fail(queued, u32::from(waits));
         self.submit();
-        if self.stash.is_empty() && self.ring.completion().is_empty() {
-            self.enter_or_fail(0, 1);
-        }
     }
 
     fn enter_or_fail(&mut self, queued: usize, want: u32) {
