@@ -74,6 +74,8 @@ sections! {
         head_timeout: Duration = seconds(10), WAIT;
         /// Idle keep-alive connections are closed after this.
         keep_alive_timeout: Duration = seconds(75), WAIT;
+        /// How long a response may take to go out, and the client to close, once the connection is to end.
+        close_timeout: Duration = seconds(5), WAIT;
         /// Pipelined requests of one connection waiting for their answers; beyond, reading pauses.
         pipeline_max: usize = 64, Rule::Range(1, 1024);
         /// Expect the PROXY protocol (v1 or v2) in front of every connection.
@@ -208,8 +210,6 @@ sections! {
         insecure: bool = false, Rule::Any;
         /// Empty: errors are 200 with an error in the body. `transport`: errors are HTTP statuses as well.
         error_mode: String = String::new(), Rule::Words(&["", "transport"]);
-        /// Longest a call waits for other cores.
-        timeout: Duration = seconds(5), WAIT;
     }
 
     Node {

@@ -178,7 +178,7 @@ impl CoreDriver {
             self.feeding.push(conn);
         }
         if state.http.is_finished() && !blocked {
-            let within = self.site.settings.websocket.close_timeout;
+            let within = self.site.settings.http_server.close_timeout;
             return self.close_soon(conn, b"", within);
         }
         let pause = blocked || state.http.is_full(&self.site);

@@ -20,6 +20,18 @@ pub const VARIANTS: [[&str; 2]; 4] = [
     ["runtime.backend=poll", "runtime.cores=2"],
 ];
 
+/// Asks again until there is an answer.
+#[track_caller]
+pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begin.elapsed() < PATIENCE, "it never came");
+    }
+}
+
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
