@@ -5,12 +5,14 @@
 //! subscriber as one frame with one write; then each publisher gets its replies in one write. No channels,
 //! no permissions, no pings, no limits, one thread. Not a server for anything else.
 //!
-//! Two ways to write: a loop of `send`, and an io_uring that submits all sends at once.
+//! Two ways to write: a loop of `send`, and an io_uring that submits all sends at once. A third variant only
+//! holds connections, for `corecast bench idle --bare`.
 //!
-//! `cargo run --release --example floor -- --variant send|uring [--port P] [--core N]`
+//! `cargo run --release --example floor -- --variant send|uring|hold [--port P] [--core N]`
 
 mod canned;
 mod conn;
+mod hold;
 mod ring;
 mod turn;
 
@@ -23,6 +25,7 @@ use turn::Turn;
 enum Variant {
     Send,
     Uring,
+    Hold,
 }
 
 #[derive(Parser)]
@@ -44,6 +47,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     conn::raise_file_limit()?;
     let listener = TcpListener::bind(("127.0.0.1", args.port))?;
+    if args.variant == Variant::Hold {
+        println!("ws://{}/", listener.local_addr()?);
+        return hold::run(&listener);
+    }
     listener.set_nonblocking(true)?;
     let epoll = Epoll::new()?;
     epoll.add(listener.as_raw_fd(), u64::MAX)?;
@@ -53,6 +60,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     match args.variant {
         Variant::Send => floor.run_send()?,
         Variant::Uring => ring::run(&mut floor)?,
+        // It has run above, for ever.
+        Variant::Hold => {}
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! The sockets of a run: opens them, reads them all from one thread, and hands each frame to the load.
 //!
 //! One buffer serves all reads; a connection owns bytes only while a frame is cut in two. Any connection
-//! the server refuses or closes ends the run: a benchmark with clients missing says nothing.
+//! the server refuses or closes ends the run: a benchmark with clients missing says nothing. A scenario that
+//! counts what fails says so with [`Engine::forgive`].
 
+mod storm;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +16,7 @@ use super::{
 use crate::{
     cli::client::{
         Target,
-        message::{self, Body},
+        message::{self, Body, Subscribed},
     },
     model::Protocol,
     wire::client::{Command, ConnectRequest, Request, SubscribeRequest},
@@ -22,15 +24,13 @@ use crate::{
 use std::{
     io::{ErrorKind, Read, Write},
     mem,
-    net::{IpAddr, Ipv4Addr, TcpStream},
+    net::TcpStream,
     os::fd::AsRawFd,
     time::{Duration, Instant},
 };
 
-/// Connections that may be on their way in at the same time.
+/// Connections that may be on their way in at the same time, unless the scenario says otherwise.
 const OPENING_MAX: usize = 128;
-/// Connections from one loopback address, below the number of ephemeral ports.
-const PER_SOURCE_MAX: usize = 25_000;
 /// Descriptors this process needs beside its connections.
 const FILES_SPARE: u64 = 32;
 /// Nothing at all from the server for so long ends the run.
@@ -44,6 +44,25 @@ pub trait Load {
     /// # Errors
     /// [`BenchError`] ends the run.
     fn on_frame(&mut self, conn: usize, frame: &[u8], now_ns: u64) -> Result<bool, BenchError>;
+
+    /// What the subscribe of connection `conn` asks beyond the channel.
+    fn wish(&self, _conn: usize, _request: &mut SubscribeRequest<'static>) {}
+
+    /// Connection `conn` is subscribed, `now_ns` into the run.
+    ///
+    /// # Errors
+    /// [`BenchError`] ends the run.
+    fn on_subscribed(&mut self, _: usize, _: Subscribed, _now_ns: u64) -> Result<(), BenchError> {
+        Ok(())
+    }
+
+    /// Something happened to a socket of the scenario's own: see [`Engine::watch`].
+    ///
+    /// # Errors
+    /// [`BenchError`] ends the run.
+    fn on_socket(&mut self, _: u64, _: sys::Ready) -> Result<(), BenchError> {
+        Ok(())
+    }
 }
 
 /// Ignores everything but pings.
@@ -62,6 +81,8 @@ enum Stage {
     /// So many replies are missing: connect, and subscribe if there is a channel.
     Greeting(u8),
     Ready,
+    /// Failed, and forgiven.
+    Lost,
 }
 
 struct Conn {
@@ -106,6 +127,14 @@ pub struct Engine {
     pong: bool,
     pub traffic: Traffic,
     started: Instant,
+    /// Connections that may be on their way in at the same time.
+    pub opening_max: usize,
+    /// Connections ever begun: decides their local address.
+    dialled: usize,
+    /// A connection that fails is counted in [`Engine::lost`] instead of ending the run.
+    pub forgive: bool,
+    /// What befell the connections that failed.
+    pub lost: Vec<BenchError>,
 }
 
 impl Engine {
@@ -123,6 +152,10 @@ impl Engine {
             pong: false,
             traffic: Traffic::default(),
             started: Instant::now(),
+            opening_max: OPENING_MAX,
+            dialled: 0,
+            forgive: false,
+            lost: Vec::new(),
         })
     }
 
@@ -148,20 +181,16 @@ impl Engine {
         channel: impl Fn(usize) -> Option<String>,
         load: &mut impl Load,
     ) -> Result<(), BenchError> {
-        let limit = sys::raise_file_limit()?;
-        let needed = u64::try_from(count).unwrap_or(u64::MAX).saturating_add(FILES_SPARE);
-        if needed > limit {
-            return Err(BenchError::Files { needed, limit });
-        }
+        self.check_files(count)?;
         let mut progress = Instant::now();
-        let mut ready_before = self.ready;
-        while self.ready < count {
-            while self.conns.len() < count && self.conns.len() - self.ready < OPENING_MAX {
-                self.start(channel(self.conns.len()), count)?;
+        let mut settled_before = self.settled();
+        while self.settled() < count {
+            while self.conns.len() < count && self.conns.len() - self.settled() < self.opening_max {
+                self.start(channel(self.conns.len()))?;
             }
             self.poll(Duration::from_millis(100), load)?;
-            if self.ready > ready_before {
-                ready_before = self.ready;
+            if self.settled() > settled_before {
+                settled_before = self.settled();
                 progress = Instant::now();
             } else if progress.elapsed() > STALL_MAX {
                 return Err(BenchError::Stalled { what: "the handshakes" });
@@ -170,15 +199,21 @@ impl Engine {
         Ok(())
     }
 
-    fn start(&mut self, channel: Option<String>, count: usize) -> Result<(), BenchError> {
+    /// Whether this process may have so many connections.
+    fn check_files(&self, count: usize) -> Result<(), BenchError> {
+        let limit = sys::raise_file_limit()?;
+        let needed = u64::try_from(count).unwrap_or(u64::MAX).saturating_add(FILES_SPARE);
+        if needed > limit { Err(BenchError::Files { needed, limit }) } else { Ok(()) }
+    }
+
+    /// Connections that are let in or have failed.
+    fn settled(&self) -> usize {
+        self.ready + self.lost.len()
+    }
+
+    fn start(&mut self, channel: Option<String>) -> Result<(), BenchError> {
         let to = self.options.target.address;
-        let source = match to.ip() {
-            IpAddr::V4(ip) if ip.is_loopback() && count > PER_SOURCE_MAX => {
-                let host = u8::try_from(self.conns.len() / PER_SOURCE_MAX).unwrap_or(u8::MAX - 2);
-                Some(Ipv4Addr::new(127, 0, 0, host + 2))
-            }
-            _ => None,
-        };
+        let source = self.next_source();
         let stream = sys::connect(to, source).map_err(|source| BenchError::Connect { to, source })?;
         stream.set_nodelay(true)?;
         let token = u64::try_from(self.conns.len()).unwrap_or(u64::MAX);
@@ -202,8 +237,14 @@ impl Engine {
         let mut buffer = mem::take(&mut self.buffer);
         for index in 0..count {
             let ready = self.epoll.ready(index);
-            let Ok(conn) = usize::try_from(ready.token) else { continue };
-            self.advance(conn, ready, &mut buffer, load)?;
+            let Some(conn) = usize::try_from(ready.token).ok().filter(|it| *it < self.conns.len()) else {
+                load.on_socket(ready.token, ready)?;
+                continue;
+            };
+            match self.advance(conn, ready, &mut buffer, load) {
+                Err(error) if self.forgive => self.lose(conn, error),
+                result => result?,
+            }
         }
         self.buffer = buffer;
         Ok(())
@@ -216,6 +257,9 @@ impl Engine {
         buffer: &mut [u8],
         load: &mut impl Load,
     ) -> Result<(), BenchError> {
+        if self.conns[index].stage == Stage::Lost {
+            return Ok(());
+        }
         if self.conns[index].stage == Stage::Connecting {
             let to = self.options.target.address;
             if let Some(source) = self.conns[index].stream.take_error()? {
@@ -266,7 +310,7 @@ impl Engine {
                 Upgrade::Done(used) => at = used,
             }
             self.conns[index].stage = Stage::Greeting(1 + u8::from(self.conns[index].channel.is_some()));
-            self.introduce(index)?;
+            self.introduce(index, load)?;
         }
         let now = self.now_ns();
         while let Some(frame) = frames::next(input, at)? {
@@ -312,7 +356,7 @@ impl Engine {
     ) -> Result<(), BenchError> {
         let ping = match self.conns[index].stage {
             Stage::Ready => load.on_frame(index, payload, now)?,
-            _ => self.greet(index, payload)?,
+            _ => self.greet(index, payload, now, load)?,
         };
         if ping && self.pong {
             self.command(&Command { id: 0, request: Request::None });
@@ -321,7 +365,13 @@ impl Engine {
         Ok(())
     }
 
-    fn greet(&mut self, index: usize, payload: &[u8]) -> Result<bool, BenchError> {
+    fn greet(
+        &mut self,
+        index: usize,
+        payload: &[u8],
+        now: u64,
+        load: &mut impl Load,
+    ) -> Result<bool, BenchError> {
         let mut ping = false;
         for message in message::decode(self.options.protocol, payload)? {
             let Stage::Greeting(missing) = self.conns[index].stage else {
@@ -330,7 +380,7 @@ impl Engine {
             };
             match message.body {
                 Body::Connect(connected) => self.pong = connected.pong,
-                Body::Subscribe(_) => {}
+                Body::Subscribe(subscribed) => load.on_subscribed(index, subscribed, now)?,
                 Body::Ping => {
                     ping = true;
                     continue;
@@ -363,13 +413,14 @@ impl Engine {
     }
 
     /// Not before the answer to the upgrade: some servers refuse bytes that come too early.
-    fn introduce(&mut self, index: usize) -> Result<(), BenchError> {
+    fn introduce(&mut self, index: usize, load: &impl Load) -> Result<(), BenchError> {
         let token = self.options.token.clone();
         let connect =
             ConnectRequest { token: token.into(), name: "corecast-bench".into(), ..Default::default() };
         let mut commands = vec![Command { id: 1, request: Request::Connect(Box::new(connect)) }];
         if let Some(channel) = self.conns[index].channel.clone() {
-            let subscribe = SubscribeRequest { channel: channel.into(), ..Default::default() };
+            let mut subscribe = SubscribeRequest { channel: channel.into(), ..Default::default() };
+            load.wish(index, &mut subscribe);
             commands.push(Command { id: 2, request: Request::Subscribe(Box::new(subscribe)) });
         }
         self.commands(&commands);

@@ -14,6 +14,8 @@ use super::{
 };
 use crate::wire::client::{Command, PublishRequest, Request};
 use check::{Check, Seen};
+
+pub use check::new_histogram;
 use std::{
     collections::BTreeMap,
     io,
@@ -40,9 +42,9 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Args)]
 pub struct PublishArgs {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
     #[command(flatten)]
-    publishing: Publishing,
+    pub(super) publishing: Publishing,
 }
 
 impl From<PublishArgs> for Args {
@@ -52,32 +54,32 @@ impl From<PublishArgs> for Args {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Publishing {
+pub(super) struct Publishing {
     #[arg(long, value_name = "M", default_value_t = 1)]
-    publishers: usize,
+    pub(super) publishers: usize,
     #[arg(long, default_value = "bench")]
-    channel: String,
+    pub(super) channel: String,
     /// Bytes of each payload.
     #[arg(long, value_name = "BYTES", default_value_t = 128)]
-    size: usize,
+    pub(super) size: usize,
     /// Commands each publisher keeps in flight.
     #[arg(long, value_name = "W", default_value_t = 1)]
-    window: u32,
+    pub(super) window: u32,
     /// Write so many commands at once and wait for the last reply before the next so many.
     #[arg(long, value_name = "K", conflicts_with = "window")]
-    batch: Option<u32>,
+    pub(super) batch: Option<u32>,
     /// Publications per second, all publishers together, by the clock whatever the replies do.
     #[arg(long, value_name = "PER_SECOND", conflicts_with = "window")]
-    rate: Option<f64>,
+    pub(super) rate: Option<f64>,
     /// Seconds to measure.
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
-    duration: f64,
+    pub(super) duration: f64,
     /// Seconds of the same before.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
-    warmup: f64,
+    pub(super) warmup: f64,
     /// End after so many publications instead of --duration; no warm-up.
     #[arg(long, value_name = "N", conflicts_with_all = ["duration", "warmup"])]
-    messages: Option<u64>,
+    pub(super) messages: Option<u64>,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, BenchError> {

@@ -1,16 +1,21 @@
 //! Connections that do nothing: what each costs the server in memory and in processor time.
 //!
-//! Each has one subscription, to one of a few shared channels, and has sent and received before it is
-//! counted. Memory is the slope between two numbers of connections, so what the server needs anyway drops out.
+//! Each has one subscription, to one of a few shared channels or to its own, and has sent and received before
+//! it is counted. Memory is the slope between two numbers of connections, so what the server needs anyway
+//! drops out. As root the kernel's slabs are told as well: of the whole machine, both ends of every
+//! connection. Bare connections (`--bare`, to `floor --variant hold`) by the same client say what of it
+//! no server can avoid.
 
 use super::{
     BenchError, Common,
     engine::{Engine, Quiet},
     report::Report,
     server::{self, Memory},
+    slab::{self, Slabs},
 };
 use crate::wire::client::{Command, Request};
 use std::{
+    io,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -28,6 +33,12 @@ pub struct Args {
     /// Channels they share.
     #[arg(long, value_name = "C", default_value_t = 100)]
     channels: usize,
+    /// Each connection has a channel of its own.
+    #[arg(long, conflicts_with = "channels")]
+    own_channels: bool,
+    /// Connect and send nothing at all: for a server that only accepts and waits to receive.
+    #[arg(long, conflicts_with_all = ["channels", "own_channels"])]
+    bare: bool,
     /// Seconds of rest before each look.
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     settle: u64,
@@ -45,13 +56,16 @@ pub fn run(args: Args) -> Result<ExitCode, BenchError> {
             "idle measures the server's memory: give its process id with --server-pid",
         ));
     };
+    server::has_room(Some(pid), args.to)?;
     let mut idle = Idle { engine: args.common.engine()?, quiet: Quiet(args.common.protocol()), args, pid };
     let (first, _) = idle.grow(idle.args.from)?;
+    let slabs = slab::read();
     let (second, opening) = idle.grow(idle.args.to)?;
+    let slabs = slabs.and_then(|from| Ok((from, slab::read()?)));
     let cpu = server::cpu_ns(pid)?;
     idle.rest(Duration::from_secs(idle.args.window))?;
     let cpu = server::cpu_ns(pid)?.saturating_sub(cpu);
-    idle.report(first, second, opening, cpu)?;
+    idle.report(first, second, &slabs, opening, cpu)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -67,12 +81,28 @@ impl Idle {
     fn grow(&mut self, count: usize) -> Result<(Memory, Duration), BenchError> {
         let before = self.engine.connections();
         let channels = self.args.channels;
-        let channel = |conn: usize| Some(format!("idle{}", conn % channels));
+        let own = self.args.own_channels;
+        let channel = |conn: usize| Some(format!("idle{}", if own { conn } else { conn % channels }));
         let begin = Instant::now();
-        self.engine.open(count, channel, &mut self.quiet)?;
+        if self.args.bare {
+            self.engine.open_bare(count)?;
+        } else {
+            self.engine.open(count, channel, &mut self.quiet)?;
+            self.exchange(before, count)?;
+        }
         let opening = begin.elapsed();
+        self.rest(Duration::from_secs(self.args.settle))?;
+        let memory = server::memory(self.pid)?;
+        if !self.args.common.quiet {
+            eprintln!("{count} connections: {} KiB private", memory.private / 1024);
+        }
+        Ok((memory, opening))
+    }
+
+    /// Each of these connections sends something and receives an answer.
+    fn exchange(&mut self, from: usize, to: usize) -> Result<(), BenchError> {
         // Leaving a channel one is not in is answered by every server, and changes nothing.
-        for conn in before..count {
+        for conn in from..to {
             self.engine
                 .command(&Command { id: 3, request: Request::Unsubscribe { channel: "idle-none".into() } });
             self.engine.write(conn)?;
@@ -80,12 +110,7 @@ impl Idle {
                 self.engine.poll(Duration::ZERO, &mut self.quiet)?;
             }
         }
-        self.rest(Duration::from_secs(self.args.settle))?;
-        let memory = server::memory(self.pid)?;
-        if !self.args.common.quiet {
-            eprintln!("{count} connections: {} KiB private", memory.private / 1024);
-        }
-        Ok((memory, opening))
+        Ok(())
     }
 
     /// Answers pings, nothing else.
@@ -101,6 +126,7 @@ impl Idle {
         &self,
         first: Memory,
         second: Memory,
+        slabs: &io::Result<(Slabs, Slabs)>,
         opening: Duration,
         cpu_ns: u64,
     ) -> Result<(), BenchError> {
@@ -111,7 +137,11 @@ impl Idle {
         report.section("workload");
         report.number("from", args.from as f64);
         report.number("to", args.to as f64);
-        report.number("channels", args.channels as f64);
+        match (args.bare, args.own_channels) {
+            (true, _) => report.number("channels", 0.0),
+            (false, true) => report.number("channels", args.to as f64),
+            (false, false) => report.number("channels", args.channels as f64),
+        }
         report.number("window_s", args.window as f64);
         report.section("memory");
         report.number("private_bytes_per_connection", slope(|it| it.private));
@@ -119,6 +149,20 @@ impl Idle {
         report.number("rss_bytes_per_connection", slope(|it| it.rss));
         report.number("private_bytes_at_from", first.private as f64);
         report.number("private_bytes_at_to", second.private as f64);
+        report.section("kernel_slab_bytes_per_connection_both_ends");
+        match slabs {
+            Ok((from, to)) => {
+                let slopes = slab::slopes(from, to, args.to - args.from);
+                let sum = |of: fn(&str) -> bool| slopes.iter().filter(|it| of(&it.0)).map(|it| it.1).sum();
+                report.number("sockets", sum(slab::of_sockets));
+                report.number("everything", sum(|_| true));
+                slopes.iter().for_each(|(name, slope)| report.number(name, *slope));
+            }
+            Err(error) => {
+                report.number("sockets", f64::NAN);
+                eprintln!("the kernel's memory is unknown: /proc/slabinfo: {error}; only root may read it");
+            }
+        }
         report.section("server");
         let per_second = cpu_ns as f64 / 1e3 / args.window.max(1) as f64;
         report.number("cpu_us_per_s", per_second);

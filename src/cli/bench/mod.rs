@@ -4,13 +4,19 @@
 //! doubled or out of order says so and fails. Latency counts from the scheduled time of a publication, so a
 //! server that stalls the publisher does not hide its stall.
 
+mod calls;
 mod engine;
 mod fanout;
 mod frames;
+mod history;
 mod idle;
+mod presence;
+mod publish;
 mod report;
 mod server;
+mod slab;
 mod stamp;
+mod storm;
 mod sys;
 
 use super::client::{ClientError, Target};
@@ -29,10 +35,16 @@ pub struct Args {
 enum Scenario {
     /// Publishers to subscribers of one channel; every delivery is checked.
     Fanout(fanout::Args),
-    /// Publishers to a channel without subscribers.
-    Publish(fanout::PublishArgs),
+    /// Publishers to a channel without subscribers, by WebSocket or by the HTTP API.
+    Publish(publish::Args),
     /// Many connections that do nothing: memory and processor time of each.
     Idle(idle::Args),
+    /// Everybody connects at once, is cut at once, and comes back for what was missed.
+    Storm(storm::Args),
+    /// What history costs: each publication, each recovery.
+    History(history::Args),
+    /// Presence and its statistics of a channel with many clients.
+    Presence(presence::Args),
 }
 
 /// What every scenario asks.
@@ -126,6 +138,18 @@ pub enum BenchError {
         "{needed} open files are needed, the hard limit is {limit}; raise it (ulimit -Hn, LimitNOFILE=) or take fewer connections"
     )]
     Files { needed: u64, limit: u64 },
+    #[error(
+        "the server needs {needed} open files, its hard limit is {limit}; raise it (ulimit -Hn, LimitNOFILE=) or take fewer connections"
+    )]
+    ServerFiles { needed: u64, limit: u64 },
+    #[error(
+        "the server answered {call} with {code} {message}; its channel options must allow it (see --help)"
+    )]
+    CallRefused { call: &'static str, code: u32, message: String },
+    #[error("the answer to {call} is wrong: {problem}")]
+    WrongReply { call: &'static str, problem: String },
+    #[error("HTTP: {0}")]
+    Http(String),
     #[error("nothing moved for {} s during {what}", engine::STALL_MAX.as_secs())]
     Stalled { what: &'static str },
     #[error("the server is {waiting} publications behind; choose a lower --rate")]
@@ -155,7 +179,10 @@ pub enum BenchError {
 pub fn run(args: Args) -> Result<ExitCode, BenchError> {
     match args.scenario {
         Scenario::Fanout(args) => fanout::run(args),
-        Scenario::Publish(args) => fanout::run(args.into()),
+        Scenario::Publish(args) => publish::run(args),
         Scenario::Idle(args) => idle::run(args),
+        Scenario::Storm(args) => storm::run(args),
+        Scenario::History(args) => history::run(args),
+        Scenario::Presence(args) => presence::run(args),
     }
 }

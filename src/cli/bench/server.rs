@@ -65,6 +65,28 @@ fn read_rollup(text: &str) -> Memory {
     memory
 }
 
+/// Whether the server may hold so many connections more than nothing.
+///
+/// # Errors
+/// [`BenchError::ServerFiles`] when its limit of open files is too low; [`BenchError::Process`] when it
+/// cannot be read.
+pub fn has_room(pid: Option<u32>, connections: usize) -> Result<(), BenchError> {
+    /// Rings, listeners, logs.
+    const SPARE: u64 = 64;
+    let Some(pid) = pid else { return Ok(()) };
+    let failed = |source| BenchError::Process { pid, what: "limits", source };
+    let text = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(failed)?;
+    let Some(limit) = read_file_limit(&text) else { return Ok(()) };
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(SPARE);
+    if needed > limit { Err(BenchError::ServerFiles { needed, limit }) } else { Ok(()) }
+}
+
+/// The hard limit, to which servers raise the soft one; `None` means unlimited.
+fn read_file_limit(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// The server's own counters, summed over their labels; `None` when it has none to show.
 #[must_use]
 pub fn counters(target: &Target) -> Option<BTreeMap<String, f64>> {
@@ -115,6 +137,16 @@ mod tests {
         let text = "HTTP/1.1 200 OK\r\n\r\n# HELP corecast_a x\ncorecast_a{core=\"0\"} 1\ncorecast_a{core=\"1\"} 2\ncorecast_b 7\nother 1\ncorecast_c x\n";
         let want = BTreeMap::from([("corecast_a".into(), 3.0), ("corecast_b".into(), 7.0)]);
         assert_eq!(read_counters(text), want);
+    }
+
+    #[test]
+    fn file_limits() {
+        let text = "Limit   Soft Limit  Hard Limit  Units\nMax open files            1024                 20000                files\n";
+        assert_eq!(read_file_limit(text), Some(20_000));
+        assert_eq!(read_file_limit(&text.replace("20000", "unlimited")), None);
+        let pid = Some(std::process::id());
+        assert!(has_room(pid, 1).is_ok());
+        assert!(matches!(has_room(pid, usize::MAX / 2), Err(BenchError::ServerFiles { .. })));
     }
 
     #[test]

@@ -29,6 +29,12 @@ impl Run {
         Self(letters(id))
     }
 
+    /// Eight letters that no other run has, most likely.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+
     /// Appends the payload of `stamp`, `size` bytes long (at least [`PAYLOAD_MIN`]).
     pub fn payload(self, stamp: Stamp, size: usize, out: &mut Vec<u8>) {
         let end = out.len() + size.max(PAYLOAD_MIN) - 1;

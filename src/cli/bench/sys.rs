@@ -157,6 +157,25 @@ fn socklen<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(mem::size_of::<T>()).unwrap_or_default()
 }
 
+/// Makes the closing of this socket a reset: nothing waits, no port is kept.
+///
+/// # Errors
+/// Those of `setsockopt`.
+pub fn reset_on_close(fd: RawFd) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the option is a `linger` and `linger` lives through the call.
+    check(unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            socklen::<libc::linger>(),
+        )
+    })?;
+    Ok(())
+}
+
 /// Raises the soft limit of open files to the hard limit; returns what now holds.
 ///
 /// # Errors

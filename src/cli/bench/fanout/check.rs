@@ -244,7 +244,7 @@ impl Load for Check {
 }
 
 /// One nanosecond to one minute, to three digits.
-fn new_histogram() -> Histogram<u64> {
+pub fn new_histogram() -> Histogram<u64> {
     let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3)
         .or_else(|_| Histogram::new(3))
         .unwrap_or_else(|_| unreachable!("three digits are in the allowed range"));
