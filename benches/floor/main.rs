@@ -49,7 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", args.port))?;
     if args.variant == Variant::Hold {
         println!("ws://{}/", listener.local_addr()?);
-        return hold::run(&listener);
+        hold::run(&listener)?;
+        return Ok(());
     }
     listener.set_nonblocking(true)?;
     let epoll = Epoll::new()?;

@@ -5,7 +5,9 @@ use crate::server::Server;
 use serde_json::Value;
 use std::process::{Command, Stdio};
 
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 8] = [
+    "client.insecure=true",
+    "http_api.insecure=true",
     "channel.namespaces=plain kept present",
     "channel.namespaces.kept.history_size=100",
     "channel.namespaces.kept.history_ttl=5m",
@@ -57,7 +59,7 @@ impl Run {
 
 #[test]
 fn a_storm_recovers_everything() {
-    let server = Server::dev(&SETTINGS);
+    let server = Server::start(&SETTINGS);
     let args = ["storm", "--connections", "60", "--channels", "7", "--rounds", "2", "--pause", "0"];
     for run in Run::both(&server, &args) {
         assert_eq!(run.number("check", "recovered"), 120.0);
@@ -78,7 +80,7 @@ fn a_storm_recovers_everything() {
 
 #[test]
 fn history_and_its_recovery() {
-    let server = Server::dev(&SETTINGS);
+    let server = Server::start(&SETTINGS);
     for run in Run::both(&server, &["history", "--duration", "0.1", "--rounds", "2"]) {
         for kind in
             ["publish_without_history", "publish_with_history", "recover_nothing", "recover_all", "history"]
@@ -95,7 +97,7 @@ fn history_and_its_recovery() {
 
 #[test]
 fn presence_of_everybody() {
-    let server = Server::dev(&SETTINGS);
+    let server = Server::start(&SETTINGS);
     for run in Run::both(&server, &["presence", "--clients", "30", "--duration", "0.1", "--rounds", "2"]) {
         assert!(run.number("presence", "calls") > 0.0);
         assert!(run.number("presence_stats", "cpu_us_per_call") > 0.0);
@@ -107,7 +109,7 @@ fn presence_of_everybody() {
 
 #[test]
 fn publishing_by_http() {
-    let server = Server::dev(&SETTINGS);
+    let server = Server::start(&SETTINGS);
     let quick = ["--duration", "0.2", "--warmup", "0.05", "--channel", "plain:bench"];
     let publish = |args: &[&str]| Run::both(&server, &[&["publish"], quick.as_slice(), args].concat());
     for run in publish(&["--api", "http", "--connections", "4", "--pipeline", "2"]) {
@@ -126,11 +128,7 @@ fn publishing_by_http() {
 
 #[test]
 fn publishing_by_http_needs_the_key() {
-    let server = Server::spawn({
-        let mut command = crate::server::command(&["http_api.key=secret", "http_api.insecure=false"]);
-        command.arg("--dev");
-        command
-    });
+    let server = Server::start(&["client.insecure=true", "http_api.key=secret"]);
     let quick = ["publish", "--api", "http", "--connections", "1", "--duration", "0.1", "--warmup", "0"];
     let refused = Run::of(&server, &quick);
     assert!(refused.status == 1 && refused.stderr.contains("--api-key"), "{}", refused.stderr);
@@ -140,7 +138,7 @@ fn publishing_by_http_needs_the_key() {
 
 #[test]
 fn idle_connections_with_channels_of_their_own() {
-    let server = Server::dev(&SETTINGS);
+    let server = Server::start(&SETTINGS);
     let args = ["idle", "--from", "10", "--to", "60", "--settle", "0", "--window", "0", "--own-channels"];
     let run = &Run::both(&server, &args)[0];
     assert_eq!(run.number("workload", "channels"), 60.0);

@@ -49,13 +49,15 @@ impl Pace {
     }
 }
 
+type CheckReply<'a> = dyn Fn(&ServerReply<'_>) -> Result<(), String> + 'a;
+
 /// One kind of call.
 pub struct Kind<'a> {
     pub name: &'static str,
     /// The commands of one call, in one frame.
     pub requests: Vec<Request<'a>>,
     /// What is wrong with a reply to one of them.
-    pub check: Box<dyn Fn(&ServerReply<'_>) -> Result<(), String> + 'a>,
+    pub check: Box<CheckReply<'a>>,
 }
 
 /// What the turns of a kind have brought.

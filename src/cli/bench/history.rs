@@ -9,18 +9,23 @@ use super::{
     calls::{self, Figures, Kind, Pace},
     engine::{Engine, Quiet},
     report::Report,
+    server,
 };
 use crate::wire::client::{
     HistoryRequest, PublishRequest, Request, ServerReply, SubscribeRequest, Subscribed,
 };
 use std::{cell::RefCell, process::ExitCode};
 
+/// What the server needs beyond what every scenario needs.
+pub const SETTINGS: &[&str] = &[
+    "channel.namespaces=plain kept",
+    "channel.namespaces.kept.history_size=100",
+    "channel.namespaces.kept.history_ttl=5m",
+    "channel.namespaces.kept.allow_recovery=true",
+];
+
 #[derive(Clone, Debug, clap::Args)]
-#[command(
-    after_help = "The channels must differ in their history alone, and allow recovery and history:\n  corecast \
-serve --dev --set channel.namespaces.plain.history_size=0 --set channel.namespaces.kept.history_size=100 --set \
-channel.namespaces.kept.history_ttl=5m --set channel.namespaces.kept.allow_recovery=true"
-)]
+#[command(after_help = server::help("The channels must differ in their history alone, and allow recovery", SETTINGS))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

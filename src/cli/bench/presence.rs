@@ -9,11 +9,11 @@ use super::{
 use crate::wire::client::{Request, ServerReply};
 use std::process::ExitCode;
 
+/// What the server needs beyond what every scenario needs.
+pub const SETTINGS: &[&str] = &["channel.namespaces=present", "channel.namespaces.present.presence=true"];
+
 #[derive(Clone, Debug, clap::Args)]
-#[command(
-    after_help = "The channel must have presence and let this client ask for it:\n  corecast serve --dev --set \
-channel.namespaces.present.presence=true"
-)]
+#[command(after_help = server::help("The channel must keep presence", SETTINGS))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

@@ -65,6 +65,17 @@ fn read_rollup(text: &str) -> Memory {
     memory
 }
 
+/// How to start a server for a scenario that needs these settings, for its help.
+#[must_use]
+pub fn help(why: &str, settings: &[&str]) -> String {
+    let mut text =
+        format!("{why}:\n  corecast serve --set client.insecure=true --set http_api.insecure=true");
+    for setting in settings {
+        text += &format!(" \\\n    --set \"{setting}\"");
+    }
+    text
+}
+
 /// Whether the server may hold so many connections more than nothing.
 ///
 /// # Errors

@@ -25,12 +25,16 @@ use std::{
 /// Publications in flight while everybody is away.
 const PUBLISHING: u64 = 64;
 
+/// What the server needs beyond what every scenario needs.
+pub const SETTINGS: &[&str] = &[
+    "channel.namespaces=kept",
+    "channel.namespaces.kept.history_size=100",
+    "channel.namespaces.kept.history_ttl=5m",
+    "channel.namespaces.kept.allow_recovery=true",
+];
+
 #[derive(Clone, Debug, clap::Args)]
-#[command(
-    after_help = "The channels must keep what is missed and allow recovery:\n  corecast serve --dev --set \
-channel.namespaces.kept.history_size=100 --set channel.namespaces.kept.history_ttl=5m --set \
-channel.namespaces.kept.allow_recovery=true"
-)]
+#[command(after_help = server::help("The channels must keep what is missed and allow recovery", SETTINGS))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

@@ -121,3 +121,55 @@ fn too_few_files_are_said_before_any_connection() {
     assert!(matches!(result, Err(BenchError::Files { .. })), "{result:?}");
     assert_eq!(engine.connections(), 0);
 }
+
+#[test]
+fn failures_are_counted_where_they_are_forgiven_and_all_can_be_cut() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut engine = engine(&listener);
+    // The first and the third are let in, the second is not; then two are cut, and another comes.
+    let server = thread::spawn(move || {
+        let mut streams = Vec::new();
+        let mut reset = false;
+        for number in 0..4 {
+            let answer = if number == 1 { "HTTP/1.1 503 Busy\r\n\r\n".to_owned() } else { upgraded() };
+            let mut stream = accept(&listener, &answer);
+            if number != 1 {
+                stream.write_all(&greeting()).unwrap();
+            }
+            if number == 2 {
+                reset = is_reset(&stream);
+            }
+            streams.push(stream);
+        }
+        reset
+    });
+    engine.forgive = true;
+    engine.opening_max = 1;
+    let channel = |_| Some("c".to_owned());
+    engine.open(3, channel, &mut Frames::default()).unwrap();
+    assert_eq!((engine.connections(), engine.ready, engine.lost.len()), (3, 2, 1));
+    assert!(engine.lost[0].to_string().contains("503"), "{}", engine.lost[0]);
+    engine.cut(1, true).unwrap();
+    assert_eq!((engine.connections(), engine.ready, engine.lost.len()), (1, 1, 0));
+    engine.open(2, channel, &mut Frames::default()).unwrap();
+    assert_eq!((engine.connections(), engine.ready), (2, 2));
+    assert!(server.join().unwrap(), "a cut is a reset");
+}
+
+/// Reads to the end: whether it is a reset.
+fn is_reset(mut stream: &TcpStream) -> bool {
+    stream.read_to_end(&mut Vec::new()).is_err_and(|it| it.kind() == ErrorKind::ConnectionReset)
+}
+
+#[test]
+fn local_addresses_change_before_their_ports_run_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut engine = engine(&listener);
+    let sources: Vec<_> = (0..50_001).map(|_| engine.next_source()).collect();
+    assert_eq!((sources[0], sources[24_999]), (None, None));
+    assert_eq!(sources[25_000], Some([127, 0, 0, 2].into()));
+    assert_eq!(
+        (sources[49_999], sources[50_000]),
+        (Some([127, 0, 0, 2].into()), Some([127, 0, 0, 3].into()))
+    );
+}

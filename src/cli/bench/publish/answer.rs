@@ -143,7 +143,7 @@ mod tests {
         check(plain, Ok(Some((200, "abc", plain.len() - 8))));
         check(&plain[..plain.len() - 9], Ok(None));
         check("HTTP/1.1 2", Ok(None));
-        check("HTTP/1.1 401 No\r\ncontent-length:0\r\n\r\n", Ok(Some((401, "", 38))));
+        check("HTTP/1.1 401 No\r\ncontent-length:0\r\n\r\n", Ok(Some((401, "", 37))));
         check("HTTP/1.1 200 OK\r\n\r\n", Err("without a length"));
         check("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", Err("no good length"));
         check("SSH-2.0-x\r\n", Err("not HTTP"));
