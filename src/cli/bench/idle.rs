@@ -18,7 +18,7 @@ use std::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
     /// Connections at the first look at the memory.
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     from: usize,
