@@ -8,7 +8,7 @@ use super::{
     rounds::{Round, Rounds, Who, figure, median},
 };
 use serde_json::{Value, json};
-use std::process::ExitCode;
+use std::{cell::RefCell, process::ExitCode};
 
 pub type Work = Box<dyn Fn(Common) -> Result<ExitCode, BenchError>>;
 
@@ -72,48 +72,40 @@ impl Grid<'_> {
     fn cell(&self, harness: &mut Harness, cell: &Cell) -> Result<Row, BenchError> {
         let quiet = harness.common().quiet;
         let names: Vec<String> = cell.baselines.iter().map(|it| harness.name(it.0).to_owned()).collect();
-        let mut round = 1;
-        let mut runs = 0;
-        let per_round = 2 * cell.baselines.len() + 1;
-        let progress = |round: &Round, counts: bool| {
-            if quiet {
-                return;
-            }
-            let ours = figure(&round.subject, self.cost).map_or("-".to_owned(), |it| format!("{it:.1} ns"));
-            let floors: Vec<String> = (names.iter().zip(round.before.iter().zip(&round.after)))
-                .map(|(name, (before, after))| {
-                    let cost = |run| figure(run, self.cost).unwrap_or(f64::NAN);
-                    format!("{name} {:.1}/{:.1}", cost(before), cost(after))
-                })
-                .collect();
-            let moved = round.moved(self.cost).unwrap_or_default();
-            let verdict = if counts {
-                String::new()
-            } else {
-                format!("  repeated: floor moved by {:.0} %", moved * 100.0)
+        // The runs and the verdicts go to the same raw data.
+        let harness = RefCell::new(harness);
+        let round_number = std::cell::Cell::new(1);
+        let mut run = |who| {
+            let (server, work) = match who {
+                Who::Baseline(index) => &cell.baselines[index],
+                Who::Subject => &cell.subject,
             };
-            eprintln!("{:<28} {ours:>12}  {}{verdict}", cell.label, floors.join("  "));
+            let tag = json!({"cell": cell.label, "round": round_number.get()});
+            harness.borrow_mut().run(*server, Some(cell.protocol), &tag, work)
         };
-        let rounds = Rounds::measure(
-            self.rounds,
-            cell.baselines.len(),
-            self.cost,
-            &mut |who| {
-                let (server, work) = match who {
-                    Who::Baseline(index) => &cell.baselines[index],
-                    Who::Subject => &cell.subject,
-                };
-                let tag = json!({"cell": cell.label, "round": round});
-                runs += 1;
-                if runs % per_round == 0 {
-                    round += 1;
-                }
-                harness.run(*server, Some(cell.protocol), &tag, work)
-            },
-            &mut { progress },
-        )?;
+        let mut done = |round: &Round, counts: bool| {
+            let moved = round.moved(self.cost);
+            let number = round_number.replace(round_number.get() + 1);
+            let verdict =
+                json!({"cell": cell.label, "round": number, "accepted": counts, "floors_differ": moved});
+            if !quiet {
+                eprintln!("{}", self.progress(&cell.label, &names, round, counts));
+            }
+            harness.borrow_mut().note(&verdict)
+        };
+        let rounds = Rounds::measure(self.rounds, cell.baselines.len(), self.cost, &mut run, &mut done)?;
         let (label, k, goals) = (cell.label.clone(), cell.k, cell.goals.clone());
         Ok(Row { label, k, goals, baselines: names, rounds })
+    }
+
+    /// One round as a line for the eye.
+    fn progress(&self, label: &str, names: &[String], round: &Round, counts: bool) -> String {
+        let cost = |run| figure(run, self.cost).map_or("-".to_owned(), |it| format!("{it:.1}"));
+        let runs = names.iter().zip(round.before.iter().zip(&round.after));
+        let floors = runs.map(|(name, (before, after))| format!("  {name} {}/{}", cost(before), cost(after)));
+        let moved = round.moved(self.cost).unwrap_or_default() * 100.0;
+        let verdict = if counts { String::new() } else { format!("  repeated: floor moved by {moved:.0} %") };
+        format!("{label:<28} {:>10} ns{}{verdict}", cost(&round.subject), floors.collect::<String>())
     }
 
     /// The table, with what it needs to be understood.

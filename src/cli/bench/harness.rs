@@ -165,6 +165,14 @@ impl Harness {
         Ok(value)
     }
 
+    /// A line of its own in the raw data.
+    ///
+    /// # Errors
+    /// [`BenchError::Output`].
+    pub fn note(&mut self, line: &Value) -> Result<(), BenchError> {
+        self.results.as_mut().map_or(Ok(()), |it| it.run(line))
+    }
+
     /// A line of progress.
     pub fn say(&self, line: &str) {
         if !self.common.quiet {
@@ -237,9 +245,8 @@ pub fn single(
     let sink = Sink::default();
     let status = work(harness.options(0, None, &sink))?;
     let Some((value, text)) = sink.take() else { return Ok(status) };
-    if let Some(results) = &mut harness.results {
-        results.run(&json!({"run": 1, "server": "ours", "figures": value}))?;
-    }
+    let line = json!({"run": 1, "server": harness.name(0), "figures": value});
+    harness.note(&line)?;
     let summary = format!("# {scenario}\n\n{}.\n\n```\n{text}```\n", harness.hardware());
     harness.save(&summary, super::latency::single_plot(scenario, &value))?;
     report::emit(&value, &text, common.json.as_deref())?;

@@ -15,6 +15,8 @@ const BOTH: [ProtocolArg; 2] = [ProtocolArg::Json, ProtocolArg::Protobuf];
 /// Messages per second of the Centrifugo v2 write-up, publications and deliveries counted, on 32 CPUs.
 const PUBLISHED_JSON: f64 = 265_900.0;
 const PUBLISHED_PROTOBUF: f64 = 681_212.0;
+/// How much more than its bytes JSON may cost.
+const JSON_TIMES_MAX: f64 = 1.05;
 const PUBLISHED_ON: &str = "32 × Xeon Platinum 8168, server and client on one host";
 
 /// What these scenarios share.
@@ -156,10 +158,36 @@ pub fn floor(args: &FloorArgs) -> Result<ExitCode, BenchError> {
     let grid = shape.grid("Fan-out against the floor");
     let rows = grid.measure(&mut harness, &cells)?;
     let notes = format!(
-        "\nOne publisher writes K commands at once and waits for the last reply; {} subscribers, {} bytes.\n",
-        shape.subscribers, shape.size
+        "\nOne publisher writes K commands at once and waits for the last reply; {} subscribers, {} bytes.\n\n{}",
+        shape.subscribers,
+        shape.size,
+        json_beside_protobuf(&rows, &args.batch)
     );
     conclude(&harness, &grid, &rows, &notes)
+}
+
+/// What JSON costs more than its bytes: the floor writes them as well, so its ratio is that of the bytes.
+fn json_beside_protobuf(rows: &[Row], batches: &[u32]) -> String {
+    let lines: Vec<Vec<String>> = rows
+        .chunks_exact(2)
+        .zip(batches)
+        .map(|(pair, batch)| {
+            let cost = |row: &Row| row.rounds.subject(DELIVERY_COST);
+            let floor = |row: &Row| row.rounds.baseline(row.rounds.faster(DELIVERY_COST)?, DELIVERY_COST);
+            let ratio = |of: &dyn Fn(&Row) -> Option<f64>| Some(of(&pair[0])? / of(&pair[1])?);
+            let (ours, floors) = (ratio(&cost), ratio(&floor));
+            let beyond = ours.zip(floors).map(|it| it.0 / it.1);
+            let show = |value: Option<f64>| value.map_or("–".to_owned(), |it| format!("{it:.3}"));
+            let goal = match beyond {
+                Some(times) if times <= JSON_TIMES_MAX => "met",
+                Some(_) => "MISSED",
+                None => "unknown",
+            };
+            let goal = format!("≤ {JSON_TIMES_MAX}: {goal}");
+            vec![batch.to_string(), show(ours), show(floors), show(beyond), goal]
+        })
+        .collect();
+    results::table(&["K", "JSON ÷ Protobuf", "of the floor", "beyond the bytes", "goal"], &lines)
 }
 
 /// The write-up's shape.

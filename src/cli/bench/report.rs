@@ -30,6 +30,7 @@ impl Report {
         let mut root = Map::new();
         root.insert("scenario".into(), scenario.into());
         root.insert("url".into(), common.url.as_str().into());
+        root.insert("server_pid".into(), common.server_pid.into());
         root.insert("protocol".into(), format!("{:?}", common.protocol).to_lowercase().into());
         root.insert("spin".into(), common.spin.into());
         root.insert("version".into(), env!("CARGO_PKG_VERSION").into());

@@ -81,13 +81,13 @@ impl Rounds {
     /// counted.
     ///
     /// # Errors
-    /// The first of `run`.
+    /// The first of `run` and `done`.
     pub fn measure(
         count: usize,
         baselines: usize,
         cost: &str,
         run: &mut dyn FnMut(Who) -> Result<Value, BenchError>,
-        done: &mut dyn FnMut(&Round, bool),
+        done: &mut dyn FnMut(&Round, bool) -> Result<(), BenchError>,
     ) -> Result<Self, BenchError> {
         let mut rounds = Self::default();
         while rounds.accepted.len() < count && rounds.rejected < count * REJECTED_PER_ROUND {
@@ -98,7 +98,7 @@ impl Rounds {
             after.reverse();
             let round = Round { before, subject, after };
             let counts = round.counts(cost);
-            done(&round, counts);
+            done(&round, counts)?;
             if counts {
                 rounds.accepted.push(round);
             } else {
@@ -167,7 +167,10 @@ mod tests {
                 order.push(who);
                 Ok(run(costs.next().expect("more runs than costs")))
             },
-            &mut |_, _| told += 1,
+            &mut |_, _| {
+                told += 1;
+                Ok(())
+            },
         )
         .unwrap();
         assert_eq!((rounds.accepted.len(), rounds.rejected), (want.0, want.1), "{name}");
@@ -216,7 +219,7 @@ mod tests {
                 runs += 1;
                 Err(BenchError::Usage("x"))
             },
-            &mut |_, _| {},
+            &mut |_, _| Ok(()),
         );
         assert!(got.is_err());
         assert_eq!(runs, 1);
