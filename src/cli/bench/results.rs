@@ -129,7 +129,11 @@ pub fn setup(common: &Common, commands: &[(String, String)]) -> String {
 /// The command as it was given; the program and files by their names only.
 fn command_line(arguments: impl Iterator<Item = String>) -> String {
     let name = |it: &str| it.rsplit('/').next().unwrap_or_default().to_owned();
-    let tidy = |it: String| if it.starts_with('/') { name(&it) } else { it };
+    let tidy = |it: String| match it.split_once('=') {
+        Some((flag, value)) if value.starts_with('/') => format!("{flag}={}", name(value)),
+        _ if it.starts_with('/') => name(&it),
+        _ => it,
+    };
     let mut words = arguments.map(tidy);
     let program = name(&words.next().unwrap_or_default());
     std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
@@ -179,9 +183,9 @@ mod tests {
 
     #[test]
     fn no_folder_of_the_machine_is_named() {
-        let words = ["/x/y/corecast", "bench", "seed", "--out", "/x/y/z", "--url", "ws://h/p"];
+        let words = ["/x/y/corecast", "bench", "seed", "--out", "/x/y/z", "--json=/x/j", "--url", "ws://h/p"];
         let got = command_line(words.iter().map(|it| (*it).to_owned()));
-        assert_eq!(got, "corecast bench seed --out z --url ws://h/p");
+        assert_eq!(got, "corecast bench seed --out z --json=j --url ws://h/p");
         assert!(!machine().contains('/') && machine().contains("cpu-"));
     }
 

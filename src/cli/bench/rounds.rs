@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn rounds_table() {
         check("steady", 1, 1, &[8.0, 10.0, 8.0], (1, 0, Some(0.8)));
-        check("just a tenth", 1, 1, &[10.0, 10.0, 11.0], (1, 0, Some(1.05)));
-        check("more, then steady", 1, 1, &[10.0, 9.0, 11.2, 9.0, 10.0, 9.0], (1, 1, Some(0.9)));
+        check("nearly a tenth", 1, 1, &[100.0, 100.0, 109.0], (1, 0, Some(1.045)));
+        check("more, then steady", 1, 1, &[10.0, 9.0, 11.1, 9.0, 10.0, 9.0], (1, 1, Some(0.9)));
         check("the faster counts", 2, 1, &[10.0, 8.0, 10.0, 8.0, 10.0], (1, 0, Some(0.8)));
         check("the slower may move", 2, 1, &[10.0, 8.0, 10.0, 8.0, 30.0], (1, 0, Some(0.8)));
         check(
