@@ -104,7 +104,7 @@ impl Grid<'_> {
         let runs = names.iter().zip(round.before.iter().zip(&round.after));
         let floors = runs.map(|(name, (before, after))| format!("  {name} {}/{}", cost(before), cost(after)));
         let moved = round.moved(self.cost).unwrap_or_default() * 100.0;
-        let verdict = if counts { String::new() } else { format!("  repeated: floor moved by {moved:.0} %") };
+        let verdict = if counts { String::new() } else { format!("  repeated: it moved by {moved:.0} %") };
         format!("{label:<28} {:>10} ns{}{verdict}", cost(&round.subject), floors.collect::<String>())
     }
 

@@ -7,7 +7,7 @@ const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 80.0;
 const RIGHT: f64 = 30.0;
 const TOP: f64 = 70.0;
-const BOTTOM: f64 = 90.0;
+const BOTTOM: f64 = 70.0;
 const COLORS: [&str; 6] = ["#1f6feb", "#8b949e", "#c0c6cc", "#d9822b", "#2da44e", "#8250df"];
 const TICKS: usize = 5;
 
@@ -75,7 +75,12 @@ impl Curves {
             begin(&self.title, &self.unit, &self.series.iter().map(|it| it.0.clone()).collect::<Vec<_>>());
         let mut power = low;
         while power <= high {
-            grid_line(&mut out, at(10f64.powf(power)), &short(10f64.powf(power)));
+            for step in [1.0, 2.0, 5.0] {
+                let value = 10f64.powf(power) * step;
+                if value <= 10f64.powf(high) * 1.001 {
+                    grid_line(&mut out, at(value), &short(value));
+                }
+            }
             power += 1.0;
         }
         let step = (WIDTH - LEFT - RIGHT) / (self.positions.len().max(2) - 1) as f64;
@@ -83,6 +88,7 @@ impl Curves {
         for (index, position) in self.positions.iter().enumerate() {
             text(&mut out, x_of(index), y_of(0.0) + 18.0, 12, "middle", position);
         }
+        text(&mut out, f64::midpoint(LEFT, WIDTH - RIGHT), HEIGHT - 20.0, 12, "middle", "percentile");
         for (number, (_, values)) in self.series.iter().enumerate() {
             let color = color(number);
             let points: Vec<(f64, f64)> = values
@@ -158,11 +164,11 @@ fn y_of(share: f64) -> f64 {
     HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * share.clamp(0.0, 1.0)
 }
 
-/// The next 1, 2, 2.5 or 5 times a power of ten that holds `value` and leaves room for its label.
+/// The next number of few digits that holds `value` and leaves room for its label.
 fn nice(value: f64) -> f64 {
     let value = if value > 0.0 { value * 1.05 } else { 1.0 };
     let power = 10f64.powf(value.log10().floor());
-    let steps = [1.0, 2.0, 2.5, 5.0, 10.0];
+    let steps = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0];
     power * steps.into_iter().find(|it| it * power >= value).unwrap_or(10.0)
 }
 
@@ -253,7 +259,9 @@ mod tests {
 
     #[test]
     fn axes_end_above_the_highest_value() {
-        for (value, want) in [(0.9, 1.0), (1.0, 2.0), (2.2, 2.5), (4.0, 5.0), (9.0, 10.0), (0.0, 1.0)] {
+        for (value, want) in
+            [(0.9, 1.0), (1.0, 1.5), (2.2, 2.5), (4.0, 5.0), (96.9, 150.0), (9.0, 10.0), (0.0, 1.0)]
+        {
             assert!((nice(value) - want).abs() < 1e-9, "{value}: {}", nice(value));
         }
         let texts = [0.0, 0.127, 2.5, 48.0, 312.4, 12_000.0, 3_250_000.0].map(short);

@@ -213,7 +213,8 @@ pub fn seed(args: &SeedArgs) -> Result<ExitCode, BenchError> {
             protocols.push((protocol, window));
         }
     }
-    let grid = shape.grid("The write-up's shape");
+    // Each has its own K here, so the bars are of deliveries.
+    let grid = Grid { bars_per_write: false, ..shape.grid("The write-up's shape") };
     let rows = grid.measure(&mut harness, &cells)?;
     let notes = format!(
         "\n{} subscribers, {} publishers that keep so many commands in flight as the window says, {} bytes.\n\n{}",
