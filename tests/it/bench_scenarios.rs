@@ -146,6 +146,14 @@ fn idle_connections_with_channels_of_their_own() {
     let bare = ["idle", "--from", "10", "--to", "60", "--settle", "0", "--window", "0", "--bare"];
     let run = Run::of(&server, &bare);
     assert_eq!(run.status, 0, "{}", run.stderr);
+    // Without an address: a program of the bench's own that only holds them.
+    let done = Command::new(env!("CARGO_BIN_EXE_corecast"))
+        .args(["bench"])
+        .args(bare)
+        .args(["--quiet", "--json", "-"])
+        .output()
+        .expect("the program");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let many = Run::of(&server, &["idle", "--from", "1", "--to", "4000000000"]);
     assert!(many.status == 1 && many.stderr.contains("open files"), "{}", many.stderr);
 }

@@ -3,6 +3,7 @@
 //! Every test starts servers of its own on ports the system chooses, and ends them by their process id.
 
 mod attack;
+mod bench;
 mod bench_scenarios;
 mod client;
 mod golden;

@@ -3,7 +3,7 @@
 //! The connections are numbered: subscribers first, then publishers. Publications go out in one of three
 //! ways: so many in flight per publisher, in batches of which each waits for its last reply, or by the clock.
 
-mod check;
+pub(super) mod check;
 
 use super::{
     BenchError, Common,
@@ -28,15 +28,37 @@ use std::{
 const FRAME_BYTES: usize = 32 * 1024;
 /// Publications by the clock that may wait for their replies.
 const BEHIND_MAX: u64 = 100_000;
+/// Publishers that are tried when some must sit on a certain core.
+const CANDIDATES: usize = 16;
+const NO_CORES: &str = "the server shows no counters per core at its metrics address";
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
+    /// Connections that subscribe
     #[arg(long, value_name = "N", default_value_t = 1000)]
-    subscribers: usize,
+    pub subscribers: usize,
     #[command(flatten)]
-    publishing: Publishing,
+    pub publishing: Publishing,
+    /// Measure so many rounds between runs of the floor, instead of once without it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: Option<u16>,
+    /// With --rounds, measure the server alone
+    #[arg(long)]
+    pub no_floor: bool,
+    /// Cores the publishers must sit on, seen from the owner of the channel; empty: wherever they land.
+    #[arg(skip)]
+    pub sides: Vec<Side>,
+}
+
+/// Where a publisher sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// On the core that owns the channel.
+    Owner,
+    /// On another.
+    Other,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -49,37 +71,61 @@ pub struct PublishArgs {
 
 impl From<PublishArgs> for Args {
     fn from(args: PublishArgs) -> Self {
-        Self { common: args.common, subscribers: 0, publishing: args.publishing }
+        Self::new(args.common, 0, args.publishing)
+    }
+}
+
+impl Args {
+    pub(super) fn new(common: Common, subscribers: usize, publishing: Publishing) -> Self {
+        Self { common, subscribers, publishing, rounds: None, no_floor: false, sides: Vec::new() }
     }
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct Publishing {
+pub struct Publishing {
+    /// Connections that publish
     #[arg(long, value_name = "M", default_value_t = 1)]
-    pub(super) publishers: usize,
+    pub publishers: usize,
+    /// The channel
     #[arg(long, default_value = "bench")]
-    pub(super) channel: String,
-    /// Bytes of each payload.
+    pub channel: String,
+    /// Bytes of each payload
     #[arg(long, value_name = "BYTES", default_value_t = 128)]
-    pub(super) size: usize,
-    /// Commands each publisher keeps in flight.
+    pub size: usize,
+    /// Commands each publisher keeps in flight
     #[arg(long, value_name = "W", default_value_t = 1)]
-    pub(super) window: u32,
-    /// Write so many commands at once and wait for the last reply before the next so many.
+    pub window: u32,
+    /// Write so many commands at once and wait for the last reply before the next so many
     #[arg(long, value_name = "K", conflicts_with = "window")]
-    pub(super) batch: Option<u32>,
-    /// Publications per second, all publishers together, by the clock whatever the replies do.
+    pub batch: Option<u32>,
+    /// Publications per second, all publishers together, by the clock whatever the replies do
     #[arg(long, value_name = "PER_SECOND", conflicts_with = "window")]
-    pub(super) rate: Option<f64>,
-    /// Seconds to measure.
+    pub rate: Option<f64>,
+    /// Seconds to measure
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
-    pub(super) duration: f64,
-    /// Seconds of the same before.
+    pub duration: f64,
+    /// Seconds of the same before
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
-    pub(super) warmup: f64,
-    /// End after so many publications instead of --duration; no warm-up.
+    pub warmup: f64,
+    /// End after so many publications instead of --duration; no warm-up
     #[arg(long, value_name = "N", conflicts_with_all = ["duration", "warmup"])]
-    pub(super) messages: Option<u64>,
+    pub messages: Option<u64>,
+}
+
+impl Default for Publishing {
+    fn default() -> Self {
+        Self {
+            publishers: 1,
+            channel: "bench".into(),
+            size: 128,
+            window: 1,
+            batch: None,
+            rate: None,
+            duration: 5.0,
+            warmup: 1.0,
+            messages: None,
+        }
+    }
 }
 
 pub fn run(args: Args) -> Result<ExitCode, BenchError> {
@@ -94,6 +140,7 @@ pub fn run(args: Args) -> Result<ExitCode, BenchError> {
         return Err(BenchError::Usage("--rate must be above 0"));
     }
     let mut fanout = Fanout::open(args)?;
+    fanout.seat()?;
     let measured = fanout.measure()?;
     fanout.drain()?;
     fanout.report(&measured)
@@ -104,6 +151,8 @@ struct Fanout {
     engine: Engine,
     check: Check,
     run: Run,
+    /// The publishers that publish, by number.
+    active: Vec<usize>,
     step: Duration,
     /// The batch that goes out next by the clock, and when the first was due.
     batches: u64,
@@ -133,10 +182,11 @@ impl Fanout {
         getrandom::fill(&mut id).map_err(|error| io::Error::other(error.to_string()))?;
         let run = Run::new(u32::from_ne_bytes(id));
         let Publishing { publishers, batch, rate, channel, .. } = &args.publishing;
-        let mut check = Check::new(args.common.protocol(), run, args.subscribers, *publishers);
+        let candidates = if args.sides.is_empty() { *publishers } else { CANDIDATES };
+        let mut check = Check::new(args.common.protocol(), run, args.subscribers, candidates);
         let subscribers = args.subscribers;
         engine.open(
-            subscribers + publishers,
+            subscribers + candidates,
             |conn| (conn < subscribers).then(|| channel.clone()),
             &mut check,
         )?;
@@ -146,11 +196,13 @@ impl Fanout {
         let per_batch = f64::from(batch.unwrap_or(1));
         let step = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(per_batch / rate));
         let (epoch_ns, now) = (engine.now_ns(), Instant::now());
+        let active = (0..*publishers).collect();
         Ok(Self {
             args,
             engine,
             check,
             run,
+            active,
             step,
             batches: 0,
             epoch_ns,
@@ -160,6 +212,44 @@ impl Fanout {
             stall: now,
             stall_seen: Seen::default(),
         })
+    }
+
+    /// Finds publishers on the sides asked for: each candidate publishes once, and the server's counters say
+    /// which core took the command and which the publication.
+    fn seat(&mut self) -> Result<(), BenchError> {
+        let sides = self.args.sides.clone();
+        if sides.is_empty() {
+            return Ok(());
+        }
+        let metrics = self.args.common.metrics()?;
+        let look = || server::counters_by_core(&metrics).ok_or(BenchError::Usage(NO_CORES));
+        let mut found = vec![None; sides.len()];
+        for candidate in 0..CANDIDATES {
+            let before = look()?;
+            let now = self.engine.now_ns();
+            self.publish(candidate, 1, now)?;
+            self.drain()?;
+            let after = look()?;
+            let risen = |name: &str| {
+                let of = |it: &(&String, &f64)| *it.1 > before.get(it.0).copied().unwrap_or_default();
+                let line = after.iter().filter(|it| it.0.starts_with(name)).find(of)?;
+                line.0.split_once('{').map(|it| it.1.to_owned())
+            };
+            let (owner, own) =
+                (risen("corecast_publications_total{"), risen("corecast_commands_received_total{"));
+            let side = if owner == own { Side::Owner } else { Side::Other };
+            let seat =
+                sides.iter().zip(&found).position(|(wanted, taken)| *wanted == side && taken.is_none());
+            if let Some(seat) = seat {
+                found[seat] = Some(candidate);
+            }
+            if found.iter().all(Option::is_some) {
+                self.active = found.into_iter().flatten().collect();
+                self.epoch_ns = self.engine.now_ns();
+                return Ok(());
+            }
+        }
+        Err(BenchError::Usage("no connection landed on the core it must: does the server run on two cores?"))
     }
 
     /// Publishes through warm-up and measurement; returns the moments at which the latter began and ended.
@@ -202,8 +292,9 @@ impl Fanout {
 
     /// Fills every window, or sends the next batch where the last is answered.
     fn publish_freely(&mut self) -> Result<Duration, BenchError> {
-        let Publishing { batch, window, publishers, .. } = self.args.publishing;
-        for publisher in 0..publishers {
+        let Publishing { batch, window, .. } = self.args.publishing;
+        for index in 0..self.active.len() {
+            let publisher = self.active[index];
             let waiting = self.check.waiting(publisher);
             let free = match batch {
                 Some(batch) if waiting == 0 => batch,
@@ -221,14 +312,14 @@ impl Fanout {
     /// Sends everything that is due; returns the time until the next.
     fn publish_by_clock(&mut self) -> Result<Duration, BenchError> {
         let step = u64::try_from(self.step.as_nanos()).unwrap_or(u64::MAX);
-        let publishers = self.args.publishing.publishers;
+        let publishers = self.active.len();
         loop {
             let due = self.epoch_ns.saturating_add(self.batches.saturating_mul(step));
             let now = self.engine.now_ns();
             if due > now {
                 return Ok(Duration::from_nanos(due - now).min(Duration::from_millis(100)));
             }
-            let publisher = usize::try_from(self.batches).unwrap_or_default() % publishers;
+            let publisher = self.active[usize::try_from(self.batches).unwrap_or_default() % publishers];
             self.batches += 1;
             self.publish(publisher, self.args.publishing.batch.unwrap_or(1), due)?;
             let waiting = self.check.published() - self.check.seen.replies;

@@ -28,7 +28,7 @@ pub const SETTINGS: &[&str] = &[
 #[command(after_help = server::help("The channels must differ in their history alone, and allow recovery", SETTINGS))]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
     /// Channel with history.
     #[arg(long, value_name = "CHANNEL", default_value = "kept:bench")]
     kept: String,

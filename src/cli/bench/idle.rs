@@ -9,6 +9,9 @@
 use super::{
     BenchError, Common,
     engine::{Engine, Quiet},
+    floor::Variant,
+    harness,
+    own::OwnServer,
     report::Report,
     server::{self, Memory},
     slab::{self, Slabs},
@@ -23,7 +26,7 @@ use std::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
     /// Connections at the first look at the memory.
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     from: usize,
@@ -45,6 +48,20 @@ pub struct Args {
     /// Seconds over which idle processor time is taken; two ping periods say more than one.
     #[arg(long, value_name = "SECONDS", default_value_t = 50)]
     window: u64,
+}
+
+/// Starts what there is to measure, unless the user has: a server, or for bare connections something that
+/// only holds them.
+pub fn run_beside(mut args: Args) -> Result<ExitCode, BenchError> {
+    let held = match args.bare && args.common.url.is_empty() {
+        true => Some(OwnServer::floor(Variant::Hold, &args.common.server_cores)?),
+        false => None,
+    };
+    if let Some(held) = &held {
+        args.common.url = held.url();
+        args.common.server_pid = Some(held.pid());
+    }
+    harness::single("idle", &args.common.clone(), false, &[], &|common| run(Args { common, ..args.clone() }))
 }
 
 pub fn run(args: Args) -> Result<ExitCode, BenchError> {

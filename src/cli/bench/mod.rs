@@ -5,14 +5,25 @@
 //! server that stalls the publisher does not hide its stall.
 
 mod calls;
+mod channels;
+mod cores;
 mod engine;
 mod fanout;
+mod floor;
 mod frames;
+mod grid;
+mod harness;
 mod history;
 mod idle;
+mod latency;
+mod own;
+mod plot;
 mod presence;
+mod presets;
 mod publish;
 mod report;
+mod results;
+mod rounds;
 mod server;
 mod slab;
 mod stamp;
@@ -22,9 +33,14 @@ mod sys;
 use super::client::{ClientError, Target};
 use crate::{model::Protocol, wire::client::DecodeError};
 use engine::{Engine, Options};
-use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
+use serde_json::Value;
+use std::{cell::RefCell, io, net::SocketAddr, path::PathBuf, process::ExitCode, rc::Rc};
 
 /// Measure a server of the protocol.
+///
+/// Without --url every scenario starts a server of its own, on a free port and on a CPU of its own, and ends it.
+/// Results go to bench-results/<date>-<machine>-<scenario>/: setup, raw data, summary, plot. docs/BENCH.md says
+/// what each figure means.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -35,6 +51,18 @@ pub struct Args {
 enum Scenario {
     /// Publishers to subscribers of one channel; every delivery is checked.
     Fanout(fanout::Args),
+    /// Fan-out at 1, 4, 16 and 64 messages per write, JSON and Protobuf, against the floor.
+    Floor(presets::FloorArgs),
+    /// The shape of Centrifugo's write-up: 1000 subscribers, 4 publishers that wait for their replies.
+    Seed(presets::SeedArgs),
+    /// Few publications per second to many subscribers, by the clock.
+    Paced(presets::PacedArgs),
+    /// Every client publishes to a channel of its own.
+    Channels(channels::Args),
+    /// Time from publishing to delivery, by the schedule, beside a bare relay.
+    Latency(latency::Args),
+    /// Two cores against one: publications that stay on their core, and such that do not.
+    Cores(cores::Args),
     /// Publishers to a channel without subscribers, by WebSocket or by the HTTP API.
     Publish(publish::Args),
     /// Many connections that do nothing: memory and processor time of each.
@@ -45,43 +73,97 @@ enum Scenario {
     History(history::Args),
     /// Presence and its statistics of a channel with many clients.
     Presence(presence::Args),
+    /// The floor: bare programs that write the same bytes and do nothing else.
+    #[command(hide = true)]
+    FloorServer(floor::Args),
 }
 
 /// What every scenario asks.
 #[derive(Clone, Debug, clap::Args)]
 struct Common {
-    /// WebSocket address of the server.
-    #[arg(long, default_value = "ws://127.0.0.1:8000/connection/websocket")]
+    /// WebSocket address of any server of the protocol; without it a server is started
+    #[arg(long, default_value = "", hide_default_value = true)]
     url: String,
+    /// Encoding; scenarios that measure both take no notice
     #[arg(long, value_enum, default_value_t = ProtocolArg::Json)]
     protocol: ProtocolArg,
-    /// Connection token (JWT).
-    #[arg(long, default_value = "")]
+    /// Connection token (JWT)
+    #[arg(long, default_value = "", hide_default_value = true)]
     token: String,
-    /// Process id of the server, to measure its processor time and memory.
-    #[arg(long, value_name = "PID")]
+    /// Process id of the server at --url, to measure its processor time and memory
+    #[arg(long, value_name = "PID", requires = "url")]
     server_pid: Option<u32>,
     /// Address of the server's Prometheus metrics [default: /metrics on the same port]
     #[arg(long, value_name = "URL")]
     metrics_url: Option<String>,
-    /// Run on this CPU only.
+    /// CPUs of the server that is started, and of the floor: 0 or 0,2 [default: 0 where there are several CPUs]
+    #[arg(long, visible_alias = "server-core", value_name = "CPU", value_delimiter = ',')]
+    server_cores: Vec<usize>,
+    /// A setting of the server that is started, as runtime.backend=poll; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "url")]
+    server_set: Vec<String>,
+    /// Run the client on this CPU only [default: one beside the server's that is started]
     #[arg(long, value_name = "CPU")]
     client_core: Option<usize>,
-    /// Never sleep: the server does not pay for waking this client.
+    /// Never sleep: the server does not pay for waking this client [default: where it has a CPU for itself]
     #[arg(long)]
     spin: bool,
-    /// Write the results here as JSON (- for standard output).
+    /// Sleep when there is nothing to do
+    #[arg(long, conflicts_with = "spin")]
+    no_spin: bool,
+    /// Folder of the results [default: bench-results/<date>-<machine>-<scenario>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write the figures here as JSON (- for standard output), and no folder unless --out is given
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// No progress on standard error.
+    /// No progress on standard error
     #[arg(long)]
     quiet: bool,
+    /// Where the figures of a run go when it is part of something.
+    #[arg(skip)]
+    sink: Option<Sink>,
+}
+
+/// Rounds against the floor, for the scenarios that have one.
+#[derive(Clone, Debug, clap::Args)]
+struct RoundsArgs {
+    /// Rounds that count, of each figure: floors, server, floors. A round whose floors differ by more than a
+    /// tenth is repeated
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Measure the server alone
+    #[arg(long)]
+    no_floor: bool,
+}
+
+/// Figures of one run and their text.
+#[derive(Clone, Debug, Default)]
+struct Sink(Rc<RefCell<Option<(Value, String)>>>);
+
+impl Sink {
+    fn put(&self, figures: Value, text: String) {
+        *self.0.borrow_mut() = Some((figures, text));
+    }
+
+    fn take(&self) -> Option<(Value, String)> {
+        self.0.borrow_mut().take()
+    }
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum ProtocolArg {
     Json,
     Protobuf,
+}
+
+impl ProtocolArg {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::Protobuf => "Protobuf",
+        }
+    }
 }
 
 impl Common {
@@ -158,6 +240,10 @@ pub enum BenchError {
     Process { pid: u32, what: &'static str, source: io::Error },
     #[error("cannot run on CPU {core}: {source}")]
     Pin { core: usize, source: io::Error },
+    #[error("the server did not start: {reason}")]
+    OwnServer { reason: String },
+    #[error("{server}: not every message arrived once and in order, so these figures do not count\n{text}")]
+    Faults { server: String, text: String },
     #[error("{0}")]
     Usage(&'static str),
     #[error(transparent)]
@@ -178,11 +264,41 @@ pub enum BenchError {
 /// [`BenchError`] when there are no figures.
 pub fn run(args: Args) -> Result<ExitCode, BenchError> {
     match args.scenario {
-        Scenario::Fanout(args) => fanout::run(args),
-        Scenario::Publish(args) => publish::run(args),
-        Scenario::Idle(args) => idle::run(args),
-        Scenario::Storm(args) => storm::run(args),
-        Scenario::History(args) => history::run(args),
-        Scenario::Presence(args) => presence::run(args),
+        Scenario::Fanout(args) => presets::fanout(args),
+        Scenario::Floor(args) => presets::floor(&args),
+        Scenario::Seed(args) => presets::seed(&args),
+        Scenario::Paced(args) => presets::paced(&args),
+        Scenario::Channels(args) => channels::run(args),
+        Scenario::Latency(args) => latency::run(&args),
+        Scenario::Cores(args) => cores::run(&args),
+        Scenario::Publish(args) => harness::single("publish", &args.common().clone(), true, &[], &|common| {
+            publish::run(args.clone().with(common))
+        }),
+        Scenario::Idle(args) => idle::run_beside(args),
+        Scenario::Storm(args) => {
+            harness::single("storm", &args.common.clone(), false, storm::SETTINGS, &|common| {
+                let mut args = args.clone();
+                args.common = common;
+                storm::run(args)
+            })
+        }
+        Scenario::History(args) => {
+            harness::single("history", &args.common.clone(), false, history::SETTINGS, &|common| {
+                let mut args = args.clone();
+                args.common = common;
+                history::run(args)
+            })
+        }
+        Scenario::Presence(args) => {
+            harness::single("presence", &args.common.clone(), false, presence::SETTINGS, &|common| {
+                let mut args = args.clone();
+                args.common = common;
+                presence::run(args)
+            })
+        }
+        Scenario::FloorServer(args) => {
+            floor::run(&args)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

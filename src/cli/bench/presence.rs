@@ -16,7 +16,7 @@ pub const SETTINGS: &[&str] = &["channel.namespaces=present", "channel.namespace
 #[command(after_help = server::help("The channel must keep presence", SETTINGS))]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
     /// Clients in the channel.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     clients: usize,

@@ -57,6 +57,19 @@ pub struct Args {
     subscribers_each: usize,
 }
 
+impl Args {
+    pub(super) fn common(&self) -> &Common {
+        &self.websocket.common
+    }
+
+    /// The same for another server.
+    #[must_use]
+    pub(super) fn with(mut self, common: Common) -> Self {
+        self.websocket.common = common;
+        self
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Api {
     /// Publish commands of clients.

@@ -1,15 +1,28 @@
 //! The figures of a run: for the eye on standard output, for programs as JSON.
 
-use super::{BenchError, Common};
+use super::{BenchError, Common, Sink};
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 use std::{fs, io::Write, path::Path};
+
+/// The percentiles every latency is told in.
+pub const QUANTILES: [(&str, f64); 8] = [
+    ("p50", 0.5),
+    ("p75", 0.75),
+    ("p90", 0.9),
+    ("p95", 0.95),
+    ("p99", 0.99),
+    ("p99.5", 0.995),
+    ("p99.9", 0.999),
+    ("p99.99", 0.9999),
+];
 
 pub struct Report {
     root: Map<String, Value>,
     section: String,
     text: String,
     path: Option<std::path::PathBuf>,
+    sink: Option<Sink>,
 }
 
 impl Report {
@@ -17,11 +30,12 @@ impl Report {
         let mut root = Map::new();
         root.insert("scenario".into(), scenario.into());
         root.insert("url".into(), common.url.as_str().into());
+        root.insert("server_pid".into(), common.server_pid.into());
         root.insert("protocol".into(), format!("{:?}", common.protocol).to_lowercase().into());
         root.insert("spin".into(), common.spin.into());
         root.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         let text = format!("{scenario} {} {:?}\n", common.url, common.protocol);
-        Self { root, section: String::new(), text, path: common.json.clone() }
+        Self { root, section: String::new(), text, path: common.json.clone(), sink: common.sink.clone() }
     }
 
     /// What follows belongs to `name`.
@@ -52,31 +66,42 @@ impl Report {
             return;
         }
         self.section("latency_us");
-        for (name, quantile) in
-            [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)]
-        {
+        for (name, quantile) in QUANTILES {
             self.number(name, latency.value_at_quantile(quantile) as f64 / 1e3);
         }
         self.number("max", latency.max() as f64 / 1e3);
         self.number("samples", latency.len() as f64);
     }
 
-    /// Prints everything; JSON goes where the user wants it.
+    /// Hands the figures to whoever runs this, or shows them.
     pub fn finish(self) -> Result<(), BenchError> {
-        let Some(path) = self.path else {
-            print!("{}", self.text);
-            return Ok(());
-        };
-        let mut bytes = serde_json::to_vec_pretty(&Value::Object(self.root)).unwrap_or_default();
-        bytes.push(b'\n');
-        if path == Path::new("-") {
-            std::io::stdout().write_all(&bytes)?;
-        } else {
-            fs::write(&path, bytes).map_err(|source| BenchError::Output { path, source })?;
-            print!("{}", self.text);
+        let figures = Value::Object(self.root);
+        match self.sink {
+            Some(sink) => sink.put(figures, self.text),
+            None => emit(&figures, &self.text, self.path.as_deref())?,
         }
         Ok(())
     }
+}
+
+/// Prints `text`; JSON goes where the user wants it.
+///
+/// # Errors
+/// [`BenchError::Output`] when the file cannot be written.
+pub fn emit(figures: &Value, text: &str, path: Option<&Path>) -> Result<(), BenchError> {
+    let Some(path) = path else {
+        print!("{text}");
+        return Ok(());
+    };
+    let mut bytes = serde_json::to_vec_pretty(figures).unwrap_or_default();
+    bytes.push(b'\n');
+    if path == Path::new("-") {
+        std::io::stdout().write_all(&bytes)?;
+    } else {
+        fs::write(path, bytes).map_err(|source| BenchError::Output { path: path.into(), source })?;
+        print!("{text}");
+    }
+    Ok(())
 }
 
 fn readable(value: f64) -> String {

@@ -106,8 +106,22 @@ pub fn counters(target: &Target) -> Option<BTreeMap<String, f64>> {
     (!counters.is_empty()).then_some(counters)
 }
 
+/// The server's counters of every core, by their line up to the value: `corecast_turns_total{core="1"}`.
+#[must_use]
+pub fn counters_by_core(target: &Target) -> Option<BTreeMap<String, f64>> {
+    let text = fetch(target).ok()?;
+    let lines = text.lines().filter(|line| line.starts_with("corecast_") && line.contains("{core="));
+    let counters: BTreeMap<_, _> = lines
+        .filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        })
+        .collect();
+    (!counters.is_empty()).then_some(counters)
+}
+
 fn fetch(target: &Target) -> io::Result<String> {
-    const ANSWER_MAX: u64 = 4 * 1024 * 1024;
+    const ANSWER_MAX: usize = 4 * 1024 * 1024;
     let patience = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&target.address, patience)?;
     stream.set_read_timeout(Some(patience))?;
@@ -116,8 +130,23 @@ fn fetch(target: &Target) -> io::Result<String> {
         format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.path, target.host);
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
+    let mut part = [0; 16 * 1024];
+    // Not to the end of the stream alone: some servers keep it open whatever they are asked.
+    while answer.len() < ANSWER_MAX && !complete(&answer) {
+        match stream.read(&mut part)? {
+            0 => break,
+            count => answer.extend_from_slice(&part[..count]),
+        }
+    }
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Whether all of an answer with a declared length is there.
+fn complete(answer: &[u8]) -> bool {
+    let Some(head) = memchr::memmem::find(answer, b"\r\n\r\n") else { return false };
+    let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    length.is_some_and(|length: usize| answer.len() - head - 4 >= length)
 }
 
 fn read_counters(text: &str) -> BTreeMap<String, f64> {
@@ -141,6 +170,16 @@ mod tests {
     fn rollup() {
         let text = "00400000-7ff [rollup]\nRss:   30 kB\nPss: 20 kB\nPss_Dirty: 1 kB\nPrivate_Clean: 4 kB\nPrivate_Dirty: 5 kB\n";
         assert_eq!(read_rollup(text), Memory { rss: 30 * 1024, pss: 20 * 1024, private: 9 * 1024 });
+    }
+
+    #[test]
+    fn answers_end_with_their_length() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
+        assert!(complete(answer));
+        for short in 0..answer.len() {
+            assert!(!complete(&answer[..short]), "{short}");
+        }
+        assert!(!complete(b"HTTP/1.1 200 OK\r\n\r\nabc"), "without a length only the end says so");
     }
 
     #[test]

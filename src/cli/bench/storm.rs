@@ -37,7 +37,7 @@ pub const SETTINGS: &[&str] = &[
 #[command(after_help = server::help("The channels must keep what is missed and allow recovery", SETTINGS))]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
     #[arg(long, value_name = "N", default_value_t = 15_000)]
     connections: usize,
     /// Channels they share.

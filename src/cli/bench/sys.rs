@@ -5,7 +5,11 @@
 use std::{
     io, mem,
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
     ptr,
     time::Duration,
 };
@@ -197,13 +201,7 @@ pub fn raise_file_limit() -> io::Result<u64> {
 /// # Errors
 /// `EINVAL` when this machine, or its cpuset, has no such CPU.
 pub fn pin_to(core: usize) -> io::Result<()> {
-    // SAFETY: an all-zero `cpu_set_t` is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    if core >= mem::size_of::<libc::cpu_set_t>() * 8 {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
-    // SAFETY: `core` is inside the set, as checked above.
-    unsafe { libc::CPU_SET(core, &mut set) };
+    let set = cpu_set(&[core])?;
     // SAFETY: `set` lives through the call and has the size given.
     check(unsafe { libc::sched_setaffinity(0, mem::size_of::<libc::cpu_set_t>(), &raw const set) })?;
     Ok(())
@@ -211,4 +209,35 @@ pub fn pin_to(core: usize) -> io::Result<()> {
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Makes the child of `command` run on `cores` only, where any are given, and end with the calling thread.
+pub fn bind_child(command: &mut Command, cores: &[usize]) -> io::Result<()> {
+    let set = cpu_set(cores)?;
+    let pinned = !cores.is_empty();
+    let bind = move || {
+        // SAFETY: takes no pointers.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+        if pinned {
+            // SAFETY: `set` is owned by the closure and has the size given.
+            check(unsafe { libc::sched_setaffinity(0, mem::size_of::<libc::cpu_set_t>(), &raw const set) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes two system calls; it neither allocates nor locks.
+    unsafe { command.pre_exec(bind) };
+    Ok(())
+}
+
+fn cpu_set(cores: &[usize]) -> io::Result<libc::cpu_set_t> {
+    // SAFETY: an all-zero `cpu_set_t` is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    for &core in cores {
+        if core >= mem::size_of::<libc::cpu_set_t>() * 8 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        // SAFETY: `core` is inside the set, as checked above.
+        unsafe { libc::CPU_SET(core, &mut set) };
+    }
+    Ok(set)
 }

@@ -184,7 +184,7 @@ impl Check {
             self.seen.bytes += u64::try_from(frame.len()).unwrap_or_default();
         }
         for other in others {
-            self.on_other(other)?;
+            harmless(self.protocol, other)?;
         }
         Ok(ping)
     }
@@ -205,31 +205,34 @@ impl Check {
         self.seen.replies += u64::from(answered);
         self.seen.reply_frames += 1;
         for other in others {
-            self.on_other(other)?;
+            harmless(self.protocol, other)?;
         }
         Ok(ping)
     }
+}
 
-    /// Joins and the like may pass; whatever harms the run ends it.
-    fn on_other(&self, message: &[u8]) -> Result<(), BenchError> {
-        let mut frame = Vec::new();
-        if self.protocol == Protocol::Protobuf {
-            varint::write(&mut frame, u64::try_from(message.len()).unwrap_or(u64::MAX));
-        }
-        frame.extend_from_slice(message);
-        for message in message::decode(self.protocol, &frame)? {
-            match message.body {
-                Body::Error { code, message, .. } => {
-                    return Err(BenchError::PublishRefused { code, message });
-                }
-                Body::Push { event: Event::Unsubscribe { code, reason }, .. } => {
-                    return Err(BenchError::Unsubscribed { code, reason });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+/// Joins and the like may pass; whatever harms the run ends it.
+///
+/// # Errors
+/// [`BenchError`] of a refused publication or an ended subscription.
+pub fn harmless(protocol: Protocol, message: &[u8]) -> Result<(), BenchError> {
+    let mut frame = Vec::new();
+    if protocol == Protocol::Protobuf {
+        varint::write(&mut frame, u64::try_from(message.len()).unwrap_or(u64::MAX));
     }
+    frame.extend_from_slice(message);
+    for message in message::decode(protocol, &frame)? {
+        match message.body {
+            Body::Error { code, message, .. } => {
+                return Err(BenchError::PublishRefused { code, message });
+            }
+            Body::Push { event: Event::Unsubscribe { code, reason }, .. } => {
+                return Err(BenchError::Unsubscribed { code, reason });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 impl Load for Check {
@@ -271,7 +274,7 @@ fn record(latency: &mut Histogram<u64>, now_ns: u64, scheduled_ns: Option<u64>, 
 }
 
 /// The usual reply, by its end: `"publish":{}` in JSON, an empty field 8 in Protobuf.
-fn is_publish_reply(protocol: Protocol, message: &[u8]) -> bool {
+pub fn is_publish_reply(protocol: Protocol, message: &[u8]) -> bool {
     match protocol {
         Protocol::Json => message.starts_with(b"{\"id\":") && message.ends_with(b",\"publish\":{}}"),
         Protocol::Protobuf => {

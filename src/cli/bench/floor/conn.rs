@@ -15,23 +15,31 @@ pub struct Conn {
     pub subscribed: bool,
     /// It has published once.
     pub publisher: bool,
+    /// It has had its answer and goes.
+    pub done: bool,
 }
 
 impl Conn {
     pub fn new(stream: TcpStream) -> Self {
-        let (upgraded, protobuf, subscribed, publisher) = (false, false, false, false);
-        Self { stream, input: Vec::new(), upgraded, protobuf, subscribed, publisher }
+        Self {
+            stream,
+            input: Vec::new(),
+            upgraded: false,
+            protobuf: false,
+            subscribed: false,
+            publisher: false,
+            done: false,
+        }
     }
 
     pub fn fd(&self) -> RawFd {
         self.stream.as_raw_fd()
     }
 
-    /// Appends what the socket holds; false at its end.
-    pub fn receive(&mut self) -> io::Result<bool> {
-        let mut buffer = [0; 64 * 1024];
+    /// Appends what the socket holds, by way of `buffer`; false at its end.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         loop {
-            match self.stream.read(&mut buffer) {
+            match self.stream.read(buffer) {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
                     self.input.extend_from_slice(&buffer[..count]);
@@ -88,7 +96,7 @@ impl Epoll {
     }
 
     pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+        let mut event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: token };
         // SAFETY: `event` lives through the call.
         check(unsafe { libc::epoll_ctl(self.fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
         Ok(())
@@ -111,38 +119,18 @@ impl Epoll {
 
     /// The tokens of what is readable after at most `timeout_ms`.
     pub fn poll(&self, events: &mut [libc::epoll_event], timeout_ms: i32) -> io::Result<Vec<u64>> {
-        // SAFETY: pointer and length are those of `events`.
-        let count =
-            unsafe { libc::epoll_wait(self.fd(), events.as_mut_ptr(), events.len() as i32, timeout_ms) };
+        let room = i32::try_from(events.len()).unwrap_or(i32::MAX);
+        // SAFETY: the pointer is that of `events`, which has at least `room` entries.
+        let count = unsafe { libc::epoll_wait(self.fd(), events.as_mut_ptr(), room, timeout_ms) };
         match check(count) {
-            Ok(count) => Ok(events[..count as usize].iter().map(|event| event.u64).collect()),
+            Ok(count) => {
+                let count = usize::try_from(count).unwrap_or_default();
+                Ok(events[..count].iter().map(|event| event.u64).collect())
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
-}
-
-pub fn pin_to(core: usize) -> io::Result<()> {
-    // SAFETY: an all-zero set is the empty set; a CPU outside of it is ignored by `CPU_SET`'s bounds check.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
-        set
-    };
-    // SAFETY: `set` has the size given and lives through the call.
-    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })?;
-    Ok(())
-}
-
-pub fn raise_file_limit() -> io::Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` lives through both calls.
-    unsafe {
-        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
-        limit.rlim_cur = limit.rlim_max;
-        check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit))?;
-    }
-    Ok(())
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

@@ -1,7 +1,8 @@
 //! What a turn collects: the pushes for everybody and the replies for each publisher, as finished bytes.
 
+use std::mem;
+
 const CLIENT: &[u8] = b"6f1d2c3b-4a59-4687-9abc-def012345678";
-const CHANNEL: &[u8] = b"bench";
 /// Room in front of the messages for the longest frame header.
 const ROOM: usize = 10;
 
@@ -13,11 +14,19 @@ pub struct Turn {
     begin: usize,
     closed: bool,
     replies: Vec<(usize, Vec<u8>)>,
+    noted: u64,
+    /// What goes to publishers with channels of their own: push and reply, in one write.
+    pub own: Vec<(usize, Vec<u8>)>,
+    /// Connections that published for the first time.
+    pub began: Vec<usize>,
+    /// Since the start, as a server counts them.
+    pub writes: u64,
+    pub messages: u64,
 }
 
 impl Turn {
     /// Adds one publication of connection `token`: its push, and the reply to command `id`.
-    pub fn note(&mut self, token: usize, id: &[u8], data: &[u8], protobuf: bool) {
+    pub fn note(&mut self, token: usize, id: &[u8], channel: &[u8], data: &[u8], protobuf: bool) {
         if self.closed || self.pushes.is_empty() {
             self.pushes.clear();
             self.pushes.resize(ROOM, 0);
@@ -27,30 +36,29 @@ impl Turn {
             self.replies.push((token, vec![0; ROOM]));
         }
         let Some((_, replies)) = self.replies.last_mut() else { return };
-        let pushes = &mut self.pushes;
-        if protobuf {
-            push_protobuf(data, pushes);
-            // Field 8 of a reply: an empty publish result.
-            replies.extend_from_slice(&[id.len() as u8 + 3, 0x08]);
-            replies.extend_from_slice(id);
-            replies.extend_from_slice(&[0x42, 0]);
-            return;
-        }
-        for out in [&mut *pushes, &mut *replies] {
-            if out.len() > ROOM {
-                out.push(b'\n');
-            }
-        }
-        pushes.extend_from_slice(br#"{"push":{"channel":""#);
-        pushes.extend_from_slice(CHANNEL);
-        pushes.extend_from_slice(br#"","pub":{"data":"#);
-        pushes.extend_from_slice(data);
-        pushes.extend_from_slice(br#","info":{"user":"","client":""#);
-        pushes.extend_from_slice(CLIENT);
-        pushes.extend_from_slice(br#""}}}}"#);
-        replies.extend_from_slice(b"{\"id\":");
-        replies.extend_from_slice(id);
-        replies.extend_from_slice(b",\"publish\":{}}");
+        self.noted += 1;
+        push(channel, data, protobuf, &mut self.pushes);
+        reply(id, protobuf, replies);
+    }
+
+    /// The same for a publisher that is the only subscriber of its channel.
+    pub fn note_own(&mut self, token: usize, id: &[u8], channel: &[u8], data: &[u8], protobuf: bool) {
+        let mut bytes = vec![0; ROOM];
+        push(channel, data, protobuf, &mut bytes);
+        reply(id, protobuf, &mut bytes);
+        let begin = put_header(&mut bytes, protobuf);
+        bytes.drain(..begin);
+        self.messages += 1;
+        self.writes += 1;
+        self.own.push((token, bytes));
+    }
+
+    /// The frame went to so many subscribers.
+    pub fn count_writes(&mut self, subscribers: usize) {
+        let subscribers = u64::try_from(subscribers).unwrap_or(u64::MAX);
+        self.writes += subscribers;
+        self.messages += subscribers * self.noted;
+        self.noted = 0;
     }
 
     /// Puts the header in front; false when nothing was noted.
@@ -74,20 +82,54 @@ impl Turn {
 
     /// A frame of replies for each publisher of the turn.
     pub fn take_replies(&mut self) -> Vec<(usize, Vec<u8>)> {
-        std::mem::take(&mut self.replies)
+        mem::take(&mut self.replies)
+    }
+}
+
+fn push(channel: &[u8], data: &[u8], protobuf: bool, out: &mut Vec<u8>) {
+    if protobuf {
+        return push_protobuf(channel, data, out);
+    }
+    separate(out);
+    out.extend_from_slice(br#"{"push":{"channel":""#);
+    out.extend_from_slice(channel);
+    out.extend_from_slice(br#"","pub":{"data":"#);
+    out.extend_from_slice(data);
+    out.extend_from_slice(br#","info":{"user":"","client":""#);
+    out.extend_from_slice(CLIENT);
+    out.extend_from_slice(br#""}}}}"#);
+}
+
+fn reply(id: &[u8], protobuf: bool, out: &mut Vec<u8>) {
+    if protobuf {
+        // Field 8 of a reply: an empty publish result.
+        out.extend_from_slice(&[id.len() as u8 + 3, 0x08]);
+        out.extend_from_slice(id);
+        out.extend_from_slice(&[0x42, 0]);
+        return;
+    }
+    separate(out);
+    out.extend_from_slice(b"{\"id\":");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b",\"publish\":{}}");
+}
+
+fn separate(out: &mut Vec<u8>) {
+    if out.len() > ROOM {
+        out.push(b'\n');
     }
 }
 
 /// Push(2: channel, 4: publication(4: data, 5: info(2: client))), with the lengths in front.
-fn push_protobuf(data: &[u8], out: &mut Vec<u8>) {
+fn push_protobuf(channel: &[u8], data: &[u8], out: &mut Vec<u8>) {
     let info = 2 + CLIENT.len();
     let publication = 1 + varint_len(data.len()) + data.len() + 2 + info;
-    let push = 2 + CHANNEL.len() + 1 + varint_len(publication) + publication;
+    let push = 2 + channel.len() + 1 + varint_len(publication) + publication;
     varint(1 + varint_len(push) + push, out);
     out.push(0x22);
     varint(push, out);
-    out.extend_from_slice(&[0x12, CHANNEL.len() as u8]);
-    out.extend_from_slice(CHANNEL);
+    out.extend_from_slice(&[0x12, channel.len() as u8]);
+    out.extend_from_slice(channel);
     out.push(0x22);
     varint(publication, out);
     out.push(0x22);

@@ -2,11 +2,12 @@
 //!
 //! Reads what `corecast bench` writes and nothing more: its order of fields is taken for granted.
 
-use crate::{
+use super::{
     conn::{self, Conn},
     turn::Turn,
 };
-use std::io;
+use memchr::memmem;
+use std::{io, mem, ops::Range};
 
 /// The accept key for the one key the client uses.
 const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
@@ -15,14 +16,18 @@ const OFFER: &[u8] = b"Sec-WebSocket-Protocol: centrifuge-protobuf\r\n";
 /// Handles all whole frames `conn` has received: setup is answered at once, publications go to `turn`.
 pub fn answer(conn: &mut Conn, token: usize, turn: &mut Turn) -> io::Result<()> {
     if !conn.upgraded {
-        let Some(end) = conn.input.windows(4).position(|it| it == b"\r\n\r\n") else { return Ok(()) };
-        conn.protobuf = conn.input[..end].windows(OFFER.len() - 2).any(|it| it == &OFFER[..OFFER.len() - 2]);
-        conn.input.drain(..end + 4);
+        let Some(end) = memmem::find(&conn.input, b"\r\n\r\n") else { return Ok(()) };
+        let head: Vec<u8> = conn.input.drain(..end + 4).collect();
+        if memmem::find(&head, b"Upgrade: websocket").is_none() {
+            conn.done = true;
+            return conn::send_all(conn.fd(), page(&head, turn).as_bytes());
+        }
+        conn.protobuf = memmem::find(&head, OFFER).is_some();
         conn.upgraded = true;
         let offer = if conn.protobuf { OFFER } else { b"" };
         conn::send_all(conn.fd(), &[UPGRADED, offer, b"\r\n"].concat())?;
     }
-    let mut input = std::mem::take(&mut conn.input);
+    let mut input = mem::take(&mut conn.input);
     let mut at = 0;
     while let Some((payload, end)) = unmask_next(&mut input, at) {
         at = end;
@@ -36,11 +41,23 @@ pub fn answer(conn: &mut Conn, token: usize, turn: &mut Turn) -> io::Result<()> 
     Ok(())
 }
 
+/// The two counters the load client reads of a server, under the server's names.
+fn page(head: &[u8], turn: &Turn) -> String {
+    let (status, body) = if head.starts_with(b"GET /metrics ") {
+        let (writes, messages) = (turn.writes, turn.messages);
+        ("200 OK", format!("corecast_writes_total {writes}\ncorecast_messages_delivered_total {messages}\n"))
+    } else {
+        ("404 Not Found", String::new())
+    };
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+}
+
 /// Unmasks the frame at `at`; where its payload lies and where it ends.
-fn unmask_next(input: &mut [u8], at: usize) -> Option<(std::ops::Range<usize>, usize)> {
+fn unmask_next(input: &mut [u8], at: usize) -> Option<(Range<usize>, usize)> {
     let (len, header) = match *input.get(at + 1)? & 0x7f {
         126 => (usize::from(u16::from_be_bytes(*input.get(at + 2..)?.first_chunk()?)), 4),
-        127 => (u64::from_be_bytes(*input.get(at + 2..)?.first_chunk()?) as usize, 10),
+        127 => (usize::try_from(u64::from_be_bytes(*input.get(at + 2..)?.first_chunk()?)).ok()?, 10),
         short => (usize::from(short), 2),
     };
     let key: [u8; 4] = *input.get(at + header..)?.first_chunk()?;
@@ -60,8 +77,8 @@ fn unmask_next(input: &mut [u8], at: usize) -> Option<(std::ops::Range<usize>, u
 enum Command<'a> {
     Connect(&'a [u8]),
     Subscribe(&'a [u8]),
-    /// Number and payload.
-    Publish(&'a [u8], &'a [u8]),
+    /// Number, channel and payload.
+    Publish(&'a [u8], &'a [u8], &'a [u8]),
     Other(&'a [u8]),
 }
 
@@ -83,10 +100,10 @@ fn next_command<'a>(rest: &mut &'a [u8], protobuf: bool) -> Option<Command<'a>> 
             0x2a => Command::Subscribe(id),
             0x3a => {
                 varint(&mut body)?;
-                let channel = varint_after_tag(&mut body)?;
-                body = body.get(channel..)?;
+                let length = varint_after_tag(&mut body)?;
+                let (channel, mut body) = body.split_at_checked(length)?;
                 let data = varint_after_tag(&mut body)?;
-                Command::Publish(id, body.get(..data)?)
+                Command::Publish(id, channel, body.get(..data)?)
             }
             _ => Command::Other(id),
         });
@@ -102,8 +119,10 @@ fn next_command<'a>(rest: &mut &'a [u8], protobuf: bool) -> Option<Command<'a>> 
     } else if body.starts_with(b",\"subscribe\"") {
         Command::Subscribe(id)
     } else if body.starts_with(b",\"publish\"") {
-        let data = memchr::memmem::find(body, b"\"data\":")? + b"\"data\":".len();
-        Command::Publish(id, body.get(data..body.len() - 2)?)
+        let channel = body.get(b",\"publish\":{\"channel\":\"".len()..)?;
+        let channel = &channel[..memchr::memchr(b'"', channel)?];
+        let data = memmem::find(body, b"\"data\":")? + b"\"data\":".len();
+        Command::Publish(id, channel, body.get(data..body.len() - 2)?)
     } else {
         Command::Other(id)
     })
@@ -129,9 +148,16 @@ fn varint_after_tag(input: &mut &[u8]) -> Option<usize> {
 
 fn on_command(conn: &mut Conn, token: usize, command: Command<'_>, turn: &mut Turn) -> io::Result<()> {
     let (id, json, protobuf): (_, &[u8], &[u8]) = match command {
-        Command::Publish(id, data) => {
-            conn.publisher = true;
-            turn.note(token, id, data, conn.protobuf);
+        Command::Publish(id, channel, data) => {
+            if !conn.publisher {
+                conn.publisher = true;
+                turn.began.push(token);
+            }
+            if conn.subscribed {
+                turn.note_own(token, id, channel, data, conn.protobuf);
+            } else {
+                turn.note(token, id, channel, data, conn.protobuf);
+            }
             return Ok(());
         }
         Command::Connect(id) => {

@@ -1,14 +1,14 @@
-//! The floor: a server that does nothing but move the bytes.
+//! The floor: a server that does nothing but move the bytes, for the load client to compare with.
 //!
-//! It answers just enough of the protocol, in canned form, for `corecast bench fanout` to run against it
-//! unchanged: same client, same bytes, same order. What arrives from publishers in one turn goes to every
-//! subscriber as one frame with one write; then each publisher gets its replies in one write. No channels,
-//! no permissions, no pings, no limits, one thread. Not a server for anything else.
+//! It answers just enough of the protocol, in canned form, for the scenarios to run against it unchanged: same
+//! client, same bytes, same order. What arrives from publishers in one turn goes to every subscriber as one
+//! frame with one write; then each publisher gets its replies in one write. A publisher that is itself
+//! subscribed has a channel of its own and gets push and reply in one write. No permissions, no pings, no
+//! limits, one thread. Not a server for anything else, and on loopback only.
 //!
 //! Two ways to write: a loop of `send`, and an io_uring that submits all sends at once. A third variant only
-//! holds connections, for `corecast bench idle --bare`.
-//!
-//! `cargo run --release --example floor -- --variant send|uring|hold [--port P] [--core N]`
+//! holds connections, for `corecast bench idle --bare`. It shares no code with
+//! the server's runtime, lest an improvement or a fault there moved the yardstick as well.
 
 mod canned;
 mod conn;
@@ -16,55 +16,58 @@ mod hold;
 mod ring;
 mod turn;
 
-use clap::Parser;
+use super::sys;
 use conn::{Conn, Epoll};
-use std::{error::Error, io, net::TcpListener, os::fd::AsRawFd};
+use std::{io, mem, net::TcpListener, os::fd::AsRawFd};
 use turn::Turn;
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Variant {
+const BUFFER_BYTES: usize = 64 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Variant {
     Send,
     Uring,
     Hold,
 }
 
-#[derive(Parser)]
-struct Args {
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
     #[arg(long, value_enum, default_value_t = Variant::Send)]
     variant: Variant,
-    /// Port on 127.0.0.1; 0 takes a free one. It is printed.
+    /// Port on 127.0.0.1; 0 takes a free one. It is said on standard error.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Run on this CPU only.
-    #[arg(long)]
-    core: Option<usize>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
-    if let Some(core) = args.core {
-        conn::pin_to(core)?;
-    }
-    conn::raise_file_limit()?;
+/// Serves until it is killed.
+///
+/// # Errors
+/// Those of the sockets, and of the ring where the kernel has none.
+pub fn run(args: &Args) -> io::Result<()> {
+    sys::raise_file_limit()?;
     let listener = TcpListener::bind(("127.0.0.1", args.port))?;
     if args.variant == Variant::Hold {
-        println!("ws://{}/", listener.local_addr()?);
-        hold::run(&listener)?;
-        return Ok(());
+        eprintln!("floor ready on {} ", listener.local_addr()?);
+        return hold::run(&listener);
     }
     listener.set_nonblocking(true)?;
     let epoll = Epoll::new()?;
     epoll.add(listener.as_raw_fd(), u64::MAX)?;
-    println!("ws://{}/connection/websocket", listener.local_addr()?);
-    let mut floor =
-        Floor { listener, epoll, conns: Vec::new(), subscribers: Vec::new(), turn: Turn::default() };
+    eprintln!("floor ready on {} ", listener.local_addr()?);
+    let mut floor = Floor {
+        listener,
+        epoll,
+        conns: Vec::new(),
+        subscribers: Vec::new(),
+        turn: Turn::default(),
+        buffer: vec![0; BUFFER_BYTES],
+    };
     match args.variant {
-        Variant::Send => floor.run_send()?,
-        Variant::Uring => ring::run(&mut floor)?,
-        // It has run above, for ever.
-        Variant::Hold => {}
+        Variant::Send => floor.run_send(),
+        Variant::Uring => ring::run(&mut floor),
+        // Done above: it knows neither turns nor a protocol.
+        Variant::Hold => Ok(()),
     }
-    Ok(())
 }
 
 struct Floor {
@@ -75,6 +78,7 @@ struct Floor {
     /// Tokens in the order of subscribing.
     subscribers: Vec<usize>,
     turn: Turn,
+    buffer: Vec<u8>,
 }
 
 impl Floor {
@@ -84,14 +88,23 @@ impl Floor {
             for token in self.epoll.wait(&mut events)? {
                 self.on_ready(token)?;
             }
+            self.turn.began.clear();
             if self.turn.close(self.protobuf()) {
                 for &token in &self.subscribers {
                     if let Some(conn) = &self.conns[token] {
                         conn::send_all(conn.fd(), self.turn.frame())?;
                     }
                 }
+                self.turn.count_writes(self.subscribers.len());
                 self.send_replies()?;
             }
+            let mut own = mem::take(&mut self.turn.own);
+            for (token, bytes) in own.drain(..) {
+                if let Some(conn) = &self.conns[token] {
+                    conn::send_all(conn.fd(), &bytes)?;
+                }
+            }
+            self.turn.own = own;
         }
     }
 
@@ -102,6 +115,7 @@ impl Floor {
 
     fn send_replies(&mut self) -> io::Result<()> {
         for (token, replies) in self.turn.take_replies() {
+            self.turn.writes += 1;
             if let Some(conn) = &self.conns[token] {
                 conn::send_all(conn.fd(), &replies)?;
             }
@@ -116,7 +130,7 @@ impl Floor {
             return self.accept();
         }
         let Some(conn) = &mut self.conns[token] else { return Ok(()) };
-        let open = conn.receive()?;
+        let open = conn.receive(&mut self.buffer)?;
         self.on_bytes(token, open)
     }
 
@@ -128,7 +142,7 @@ impl Floor {
         if conn.subscribed && !before {
             self.subscribers.push(token);
         }
-        if !open {
+        if !open || conn.done {
             self.conns[token] = None;
             self.subscribers.retain(|it| *it != token);
         }

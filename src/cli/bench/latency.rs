@@ -1,0 +1,191 @@
+//! From publishing to delivery, beside a bare relay that reads the same and writes it to as many sockets.
+//!
+//! A delivery's time counts from when its publication was due, not from when it was sent: a server that holds up
+//! the publisher does not hide it. Rounds are not rejected, the spread is shown: tails are noise and signal both.
+
+use super::{
+    BenchError,
+    fanout::Publishing,
+    harness::Harness,
+    plot::Curves,
+    presets::{Shape, fanout_work},
+    report::QUANTILES,
+    results,
+    rounds::{figure, median},
+};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// How many times the relay's percentile ours may be.
+const GOALS: [(&str, f64); 2] = [("p50", 1.3), ("p99.9", 1.5)];
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(mut_arg("subscribers", |it| it.default_value("100")), mut_arg("rounds", |it| it.default_value("20")))]
+#[command(mut_arg("duration", |it| it.default_value("10")), mut_arg("warmup", |it| it.default_value("0.5")))]
+pub struct Args {
+    #[command(flatten)]
+    shape: Shape,
+    /// Publications per second
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 1000.0)]
+    rate: f64,
+}
+
+/// # Errors
+/// Those of the runs.
+pub fn run(args: &Args) -> Result<ExitCode, BenchError> {
+    let shape = &args.shape;
+    let mut harness = Harness::new("latency", &shape.common, true, &[])?;
+    let relays = if shape.rounds.no_floor { Vec::new() } else { harness.add_floors("relay", true)? };
+    harness.setup()?;
+    let publishing = Publishing {
+        rate: Some(args.rate),
+        size: shape.size,
+        duration: shape.duration,
+        warmup: shape.warmup,
+        ..Publishing::default()
+    };
+    let work = fanout_work(shape.subscribers, publishing);
+    let servers: Vec<usize> = std::iter::once(0).chain(relays).collect();
+    let mut runs: Vec<Vec<Value>> = vec![Vec::new(); servers.len()];
+    for round in 0..usize::from(shape.rounds.rounds) {
+        // Each server comes first as often as the others.
+        for turn in 0..servers.len() {
+            let index = (round + turn) % servers.len();
+            let tag = json!({"round": round + 1});
+            let run = harness.run(servers[index], Some(shape.common.protocol), &tag, &work)?;
+            let at = |name: &str| figure(&run, &format!("/latency_us/{name}")).unwrap_or(f64::NAN);
+            let name = harness.name(servers[index]);
+            harness.say(&format!(
+                "round {:>2}/{} {name:<16} p50 {:>8.1} µs  p99 {:>8.1} µs  p99.9 {:>8.1} µs",
+                round + 1,
+                shape.rounds.rounds,
+                at("p50"),
+                at("p99"),
+                at("p99.9")
+            ));
+            runs[index].push(run);
+        }
+    }
+    let names: Vec<&str> = servers.iter().map(|it| harness.name(*it)).collect();
+    let summary = format!(
+        "# Latency, publish to deliver\n\n{}. {} subscribers, {} publications/s by the clock, {} bytes, {}, {} runs of \
+         {} s each, interleaved.\n\n{}\nMicroseconds from the due time of a publication; median of the runs (lowest–highest).\n",
+        harness.hardware(),
+        shape.subscribers,
+        args.rate,
+        shape.size,
+        shape.common.protocol.name(),
+        shape.rounds.rounds,
+        shape.duration,
+        percentiles(&names, &runs)
+    );
+    let rows = json!(
+        names
+            .iter()
+            .zip(&runs)
+            .map(|(name, runs)| json!({"server": name, "latency_us": medians(runs)}))
+            .collect::<Vec<_>>()
+    );
+    let plot = curves("Latency, publish to deliver", &names, &runs);
+    harness.finish(&summary, Some(plot), &rows)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn positions() -> impl Iterator<Item = &'static str> {
+    QUANTILES.iter().map(|it| it.0).chain(["max"])
+}
+
+fn values(runs: &[Value], name: &str) -> Vec<f64> {
+    runs.iter().filter_map(|it| figure(it, &format!("/latency_us/{name}"))).collect()
+}
+
+fn medians(runs: &[Value]) -> Value {
+    positions()
+        .map(|name| (name.to_owned(), json!(median(values(runs, name)))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// A line for each percentile: ours, the relays, and how many times the faster relay ours is.
+fn percentiles(names: &[&str], runs: &[Vec<Value>]) -> String {
+    let mut head = vec!["percentile"];
+    head.extend(names);
+    head.extend(["ours ÷ relay", "goal"]);
+    let lines: Vec<Vec<String>> = positions()
+        .map(|name| {
+            let mut line = vec![name.to_owned()];
+            for runs in runs {
+                let values = values(runs, name);
+                let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+                let high = values.iter().copied().fold(0.0, f64::max);
+                line.push(match median(values) {
+                    Some(middle) => format!("{middle:.1} ({low:.1}–{high:.1})"),
+                    None => "–".to_owned(),
+                });
+            }
+            let middle = |runs: &Vec<Value>| median(values(runs, name));
+            let relay = runs.iter().skip(1).filter_map(middle).reduce(f64::min);
+            let times = runs.first().and_then(middle).zip(relay).map(|it| it.0 / it.1);
+            line.push(times.map_or("–".to_owned(), |it| format!("{it:.2}")));
+            let goal = GOALS.iter().find(|it| it.0 == name).map(|it| it.1);
+            line.push(match (goal, times) {
+                (Some(goal), Some(times)) if times <= goal => format!("≤ {goal}: met"),
+                (Some(goal), Some(_)) => format!("≤ {goal}: MISSED"),
+                (Some(goal), None) => format!("≤ {goal}: unknown"),
+                (None, _) => String::new(),
+            });
+            line
+        })
+        .collect();
+    results::table(&head, &lines)
+}
+
+fn curves(title: &str, names: &[&str], runs: &[Vec<Value>]) -> String {
+    let series = names.iter().zip(runs).map(|(name, runs)| {
+        ((*name).to_owned(), positions().map(|position| median(values(runs, position))).collect())
+    });
+    Curves {
+        title: title.to_owned(),
+        unit: "µs (logarithmic)".to_owned(),
+        positions: positions().map(str::to_owned).collect(),
+        series: series.collect(),
+    }
+    .svg()
+}
+
+/// The percentiles of one run of any scenario, if it took any.
+#[must_use]
+pub fn single_plot(scenario: &str, run: &Value) -> Option<String> {
+    run.get("latency_us")?;
+    Some(curves(&format!("{scenario}: latency"), &["server"], &[vec![run.clone()]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(p50: f64, p999: f64) -> Value {
+        json!({"latency_us": {"p50": p50, "p99.9": p999, "max": p999}})
+    }
+
+    #[test]
+    fn the_faster_relay_counts_and_goals_are_judged() {
+        let ours = vec![run(13.0, 160.0), run(11.0, 140.0), run(14.0, 150.0)];
+        let table = percentiles(&["ours", "a", "b"], &[ours, vec![run(10.0, 300.0)], vec![run(20.0, 90.0)]]);
+        let line =
+            |name: &str| table.lines().find(|it| it.starts_with(&format!("| {name} |"))).unwrap().to_owned();
+        assert_eq!(
+            line("p50"),
+            "| p50 | 13.0 (11.0–14.0) | 10.0 (10.0–10.0) | 20.0 (20.0–20.0) | 1.30 | ≤ 1.3: met |"
+        );
+        assert!(line("p99.9").ends_with("| 1.67 | ≤ 1.5: MISSED |"), "{table}");
+        assert!(line("p75").contains("| – | – | – | – |"));
+        assert!(percentiles(&["ours"], &[vec![run(1.0, 2.0)]]).contains("≤ 1.3: unknown"));
+    }
+
+    #[test]
+    fn only_runs_with_latencies_have_curves() {
+        assert!(single_plot("idle", &json!({"memory": {}})).is_none());
+        assert!(single_plot("fanout", &run(1.0, 2.0)).unwrap().contains("<polyline"));
+    }
+}
