@@ -10,6 +10,7 @@ use crate::{
     config::{Channel, ChannelOptions},
     model::ErrorCode,
 };
+use std::collections::HashMap;
 
 /// The configured namespaces, ready for look-up by channel name.
 ///
@@ -17,8 +18,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Namespaces {
     channel: Channel,
-    /// Indices into `channel.namespaces`, sorted by name.
-    by_name: Vec<usize>,
+    /// Indices into `channel.namespaces`. Hashed without a secret: the names are the operator's, and what a client
+    /// asks for is not stored.
+    by_name: HashMap<Box<str>, usize, ahash::RandomState>,
 }
 
 /// What a client wants to do with a channel.
@@ -62,8 +64,10 @@ pub fn keeps_history(options: &ChannelOptions) -> bool {
 impl Namespaces {
     #[must_use]
     pub fn new(channel: &Channel) -> Self {
-        let mut by_name: Vec<usize> = (0..channel.namespaces.len()).collect();
-        by_name.sort_by(|&a, &b| channel.namespaces[a].name.cmp(&channel.namespaces[b].name));
+        let mut by_name = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
+        by_name.extend(
+            channel.namespaces.iter().enumerate().map(|(at, namespace)| (namespace.name.as_str().into(), at)),
+        );
         Self { channel: channel.clone(), by_name }
     }
 
@@ -96,10 +100,11 @@ impl Namespaces {
         if namespace.is_empty() {
             return Ok(0);
         }
-        self.by_name
-            .binary_search_by(|&index| self.channel.namespaces[index].name.as_str().cmp(namespace))
-            .map(|at| self.by_name[at] + 1)
-            .or(if self.channel.allow_unknown_namespaces { Ok(0) } else { Err(ErrorCode::UnknownChannel) })
+        match self.by_name.get(namespace) {
+            Some(&at) => Ok(at + 1),
+            None if self.channel.allow_unknown_namespaces => Ok(0),
+            None => Err(ErrorCode::UnknownChannel),
+        }
     }
 
     /// Options of all namespaces in the order of [`Namespaces::index`].

@@ -50,19 +50,29 @@ impl ClientId {
     /// The 36 characters clients see.
     #[must_use]
     pub fn text(self) -> [u8; 36] {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = [b'-'; 36];
-        let mut at = 0;
-        for (index, byte) in self.0.to_be_bytes().into_iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                at += 1;
-            }
-            text[at] = HEX[usize::from(byte >> 4)];
-            text[at + 1] = HEX[usize::from(byte & 0xf)];
-            at += 2;
-        }
+        let part = |shift: u32| hex8((self.0 >> shift) as u32);
+        let (b, c) = (part(64), part(32));
+        text[..8].copy_from_slice(&part(96));
+        text[9..13].copy_from_slice(&b[..4]);
+        text[14..18].copy_from_slice(&b[4..]);
+        text[19..23].copy_from_slice(&c[..4]);
+        text[24..28].copy_from_slice(&c[4..]);
+        text[28..].copy_from_slice(&part(0));
         text
     }
+}
+
+/// Eight hexadecimal digits at once: a list of the clients present in a channel is made of little else.
+fn hex8(value: u32) -> [u8; 8] {
+    const ONES: u64 = u64::MAX / 255;
+    // A digit to each byte, the highest first in big-endian order.
+    let mut digits = u64::from(value);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((digits + ONES * 6) >> 4) & ONES;
+    (digits + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 impl fmt::Display for ClientId {

@@ -1,6 +1,6 @@
 //! `presence` and `presence_stats`: who is in a channel.
 
-use super::Step;
+use super::{Place, Step};
 use crate::{
     broker::{core::Core, mesh::Ask, pending::Pending, permission::Verb},
     model::ConnKey,
@@ -32,10 +32,11 @@ impl Core {
         if channel.is_empty() {
             return self.break_protocol(conn);
         }
-        if self.is_subscribing(conn, channel) {
+        let place = self.subscription(conn, channel);
+        if matches!(place, Some(Place::Waiting(_))) {
             return Step::Wait;
         }
-        if let Err(error) = self.allow(conn, channel, verb) {
+        if let Err(error) = self.allow_at(conn, channel, place, verb) {
             return self.refuse(conn, id, error);
         }
         let (owner, name) = self.owner_and_name(channel);

@@ -1,6 +1,6 @@
 //! `publish`: from a client into a channel.
 
-use super::Step;
+use super::{Place, Step};
 use crate::{
     broker::{
         core::Core,
@@ -10,7 +10,7 @@ use crate::{
         seam::PublishOptions,
     },
     model::{ConnKey, ErrorCode, Protocol, Publication},
-    wire::client::PublishRequest,
+    wire::client::{PublishRequest, Reply},
 };
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ impl Core {
         if channel.is_empty() {
             return self.break_protocol(conn);
         }
-        if self.is_subscribing(conn, channel) {
+        let place = self.subscription(conn, channel);
+        if matches!(place, Some(Place::Waiting(_))) {
             return Step::Wait;
         }
         // Map channels do not exist here.
@@ -30,19 +31,28 @@ impl Core {
         let Some(data) = request.data.filter(|data| !data.is_empty()) else {
             return self.refuse(conn, id, ErrorCode::BadRequest);
         };
-        if let Err(error) = self.allow(conn, channel, Verb::Publish) {
+        if let Err(error) = self.allow_at(conn, channel, place, Verb::Publish) {
             return self.refuse(conn, id, error);
         }
+        let Some(session) = self.sessions.get(conn) else { return Step::Ended };
+        let info = session.info.as_ref();
+        let json = session.protocol == Protocol::Json;
+        let publication =
+            || Publication { data: data.into(), info: info.cloned(), json, ..Publication::default() };
+        if self.owners.of(channel) == self.id {
+            let options = PublishOptions::default();
+            let published = self.shard.publish(channel, publication, &options, self.now, &mut self.out);
+            // The publication reaches this core's own groups before the answer, as it would from elsewhere.
+            self.pump_local();
+            let reply = published.map_or_else(Reply::Error, |_| Reply::Publish);
+            self.reply(conn, id, &reply);
+            return Step::Done;
+        }
+        let publication = publication();
         let (owner, name) = self.owner_and_name(channel);
         if !self.out.take_credit(owner) {
             return self.wait_for_credit(conn, owner);
         }
-        let publication = Publication {
-            data: data.into(),
-            info: self.info(conn),
-            json: self.sessions.get(conn).is_some_and(|session| session.protocol == Protocol::Json),
-            ..Publication::default()
-        };
         let ask = Ask::Publish { channel: name, publication, options: PublishOptions::default() };
         self.ask(owner, ask, Pending::Publish { conn, id });
         Step::Done
@@ -50,16 +60,31 @@ impl Core {
 
     /// May this client do `verb` on `channel`? Also checks the name.
     pub(super) fn allow(&self, conn: ConnKey, channel: &str, verb: Verb) -> Result<(), ErrorCode> {
+        self.allow_at(conn, channel, self.subscription(conn, channel), verb)
+    }
+
+    /// The same for a caller who knows the client's subscription to the channel already.
+    pub(super) fn allow_at(
+        &self,
+        conn: ConnKey,
+        channel: &str,
+        place: Option<Place>,
+        verb: Verb,
+    ) -> Result<(), ErrorCode> {
         self.channels.check_name(channel)?;
         let options = self.channels.resolve(channel)?;
-        self.channels.decide(verb, options, self.who(conn, channel)?, channel)
+        self.channels.decide(verb, options, self.who_at(conn, place)?, channel)
     }
 
     /// This client as the permission rules see it.
     pub(super) fn who(&self, conn: ConnKey, channel: &str) -> Result<Who<'_>, ErrorCode> {
+        self.who_at(conn, self.subscription(conn, channel))
+    }
+
+    fn who_at(&self, conn: ConnKey, place: Option<Place>) -> Result<Who<'_>, ErrorCode> {
         let Some(session) = self.sessions.get(conn) else { return Err(ErrorCode::Internal) };
         let user = session.info.as_ref().map_or("", |info| &*info.user);
-        let subscribed = self.is_subscribed(conn, channel);
+        let subscribed = matches!(place, Some(Place::Live { .. }));
         Ok(Who { user, subscribed, insecure: self.settings.client.insecure })
     }
 

@@ -133,7 +133,7 @@ impl Shard {
                 })
             }
             Ask::Publish { channel, publication, options } => self
-                .publish(&channel, publication, options, now, out)
+                .publish(&channel, || publication, &options, now, out)
                 .map(|position| Answer::Published { position }),
             Ask::Presence { channel } => self.presence(&channel),
             Ask::PresenceStats { channel } => self.presence_stats(&channel),

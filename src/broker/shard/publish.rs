@@ -17,14 +17,16 @@ impl Shard {
     /// channel keeps no history or this publication shall not be in it.
     ///
     /// Versions belong to the stream: without history they are not looked at.
-    pub(super) fn publish(
+    /// `publication` is called when somebody is to have it.
+    pub fn publish(
         &mut self,
-        name: &Arc<str>,
-        mut publication: Publication,
-        options: PublishOptions,
+        name: &str,
+        publication: impl FnOnce() -> Publication,
+        options: &PublishOptions,
         now: Now,
         out: &mut dyn Outgoing,
     ) -> Result<Option<Position>, ErrorCode> {
+        self.catch_up(now);
         let (key, rules) = self.look_up(name)?;
         let idempotency_key = &*options.idempotency_key;
         if !idempotency_key.is_empty()
@@ -32,11 +34,10 @@ impl Shard {
         {
             return Ok(position);
         }
-        publication.offset = 0;
-        publication.time_ms = now.unix_ms;
+        let publication = || Publication { offset: 0, time_ms: now.unix_ms, ..publication() };
         let position = if rules.keeps_history() && !options.skip_history {
-            let key = key.unwrap_or_else(|| self.create(name, rules));
-            self.publish_to_stream(key, publication, &options, now, out)
+            let key = key.unwrap_or_else(|| self.create(&name.into(), rules));
+            self.publish_to_stream(key, publication, options, now, out)
         } else {
             self.publish_to_subscribers(key, publication, out);
             None
@@ -50,7 +51,7 @@ impl Shard {
     fn publish_to_subscribers(
         &mut self,
         key: Option<OwnedKey>,
-        publication: Publication,
+        publication: impl FnOnce() -> Publication,
         out: &mut dyn Outgoing,
     ) {
         self.counters.increment(Counter::Publications);
@@ -58,14 +59,14 @@ impl Shard {
             && let Some(channel) = self.channels.get(key)
             && channel.interest.subscribers() > 0
         {
-            forward(key, channel, &Forward::Publication(Arc::new(publication)), out);
+            forward(key, channel, &Forward::Publication(Arc::new(publication())), out);
         }
     }
 
     fn publish_to_stream(
         &mut self,
         key: OwnedKey,
-        publication: Publication,
+        publication: impl FnOnce() -> Publication,
         options: &PublishOptions,
         now: Now,
         out: &mut dyn Outgoing,
@@ -77,7 +78,7 @@ impl Shard {
         self.counters.increment(Counter::Publications);
         let channel = self.channels.get_mut(key)?;
         let stream = channel.stream.as_deref_mut()?;
-        let publication = stream.history.append(publication, channel.rules.history_size);
+        let publication = stream.history.append(publication(), channel.rules.history_size);
         stream.history.set_version(options.version, &options.version_epoch);
         // The whole stream expires, a while after its last publication.
         stream.history_expires_ms = now.ms.saturating_add(channel.rules.history_ttl_ms);

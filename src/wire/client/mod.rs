@@ -4,6 +4,7 @@
 //! separates them by one `\n`, Protobuf puts the length of each in front as a varint.
 
 mod peer;
+mod quick;
 mod reply;
 mod request;
 mod schema;

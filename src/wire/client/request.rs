@@ -2,6 +2,7 @@
 
 use super::{
     Command, ConnectRequest, DecodeError, HistoryRequest, PublishRequest, Request, Since, SubscribeRequest,
+    quick,
     schema::{self, command::n},
     source::{Fields, Source},
 };
@@ -30,7 +31,24 @@ impl<'a> Iterator for Commands<'a> {
     type Item = Result<Command<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next(command, command)
+        self.0.next(json_command, protobuf_command)
+    }
+}
+
+fn json_command<'a>(cursor: &mut Cursor<'a>) -> Result<Command<'a>> {
+    match quick::publish_json(cursor.remaining()) {
+        Some(command) => {
+            cursor.skip_all();
+            Ok(command)
+        }
+        None => command(cursor),
+    }
+}
+
+fn protobuf_command<'a>(fields: &mut Fields<'a>) -> Result<Command<'a>> {
+    match fields.whole().and_then(quick::publish_protobuf) {
+        Some(command) => Ok(command),
+        None => command(fields),
     }
 }
 

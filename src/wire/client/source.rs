@@ -154,6 +154,11 @@ impl<'a> Fields<'a> {
         Self { rest: &[], value: Wire::Bytes(bytes) }
     }
 
+    /// The bytes of the message, when it stands at one.
+    pub fn whole(&self) -> Option<&'a [u8]> {
+        self.bytes().ok()
+    }
+
     /// The number of the next field; the source then stands at its value.
     fn next(&mut self) -> Result<Option<u32>> {
         if self.rest.is_empty() {

@@ -23,6 +23,17 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
+    /// What it has not passed yet.
+    #[must_use]
+    pub fn remaining(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// Passes over everything.
+    pub fn skip_all(&mut self) {
+        self.at = self.text.len();
+    }
+
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -316,7 +327,21 @@ impl<'a> Cursor<'a> {
 /// HOT: runs over every byte of every string. Eight bytes a step; the usual bit tricks mark a byte of the
 /// word that is what we look for (or, above it, one that only looks so: we only use the lowest mark).
 #[inline]
-fn plain_len(bytes: &[u8]) -> usize {
+pub fn plain_len(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    // The compiler makes vector instructions of this; the words below find the place.
+    for chunk in bytes.chunks_exact(32) {
+        let found = |found: bool, &byte: &u8| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+        if chunk.iter().fold(false, found) {
+            break;
+        }
+        at += 32;
+    }
+    at + plain_len_by_words(bytes.get(at..).unwrap_or_default())
+}
+
+#[inline]
+fn plain_len_by_words(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const TOPS: u64 = ONES << 7;
     let mut at = 0;

@@ -4,7 +4,7 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut done = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
+    for (at, &byte) in bytes.iter().enumerate().skip(harmless_len(bytes)) {
         if !SPECIAL[usize::from(byte)] {
             continue;
         }
@@ -30,6 +30,22 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     }
     out.extend_from_slice(bytes.get(done..).unwrap_or_default());
     out.push(b'"');
+}
+
+/// A length from the beginning in which nothing has to be escaped; not always the longest.
+fn harmless_len(bytes: &[u8]) -> usize {
+    // The compiler makes vector instructions of this.
+    let special = |found: bool, &byte: &u8| {
+        found | (byte < 0x20) | matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2)
+    };
+    let mut len = 0;
+    for chunk in bytes.chunks_exact(16) {
+        if chunk.iter().fold(false, special) {
+            break;
+        }
+        len += 16;
+    }
+    len
 }
 
 fn write_control(out: &mut Vec<u8>, byte: u8) {
