@@ -4,16 +4,18 @@
 //! cargo run --release --example wsecho -- 127.0.0.1:9001 [message limit in bytes]
 //! ```
 //!
-//! One core, every message back as it came. Reading pauses while more than [`WAITING_MAX`] bytes wait to be
+//! One core, every message back as it came; with permessage-deflate, if the client offers it, also what came
+//! uncompressed goes back compressed if that makes it shorter. Reading pauses while more than [`WAITING_MAX`] bytes wait to be
 //! written. It is not a part of the server.
 
 use corecast::{
-    broker::outbox::{Limits, WritePath},
+    broker::outbox::{Framing, Limits, WritePath},
     runtime::{
         self, Clock, Close, CoreSeat, Cores, Driver, End, MeshOut, Net, Next, Options, Short, WriteSource,
     },
     stdx::slab::{Key, SideTable},
     wire::{
+        deflate::{self, Agreement, Inflater, Window, negotiate},
         http::{EMPTY_HEADER, HeadLimits, parse_head},
         websocket::{
             self, Decoder, Event, MessageKind, Opcode, Role, check_upgrade, write_close, write_header,
@@ -30,14 +32,15 @@ const LINGER_MS: u32 = 2000;
 enum State {
     /// The handshake, as far as it has come.
     Head(Vec<u8>),
-    Open(Decoder),
+    Open(Decoder, Option<Agreement>),
     Closing,
 }
 
 struct Echo {
     write: WritePath,
     conns: SideTable<State>,
-    options: websocket::Options,
+    message_size_limit: usize,
+    inflater: Inflater,
     now: Clock,
     paused: Vec<Key>,
     pauses: Vec<Key>,
@@ -51,11 +54,13 @@ impl Echo {
             frame_size_target: 64 * 1024,
             held_max: 64 * 1024 * 1024,
             segment_size: 256 * 1024,
+            deflate: deflate::Options::default(),
         };
         Self {
             write: WritePath::new(limits),
             conns: SideTable::default(),
-            options: websocket::Options { role: Role::Server, message_size_limit, compression: false },
+            message_size_limit,
+            inflater: Inflater::default(),
             now: Clock::default(),
             paused: Vec::new(),
             pauses: Vec::new(),
@@ -81,42 +86,51 @@ impl Echo {
             return self.close(conn, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
         };
         let mut response = Vec::new();
-        write_upgrade(&mut response, upgrade.key, None, "");
+        let agreement = negotiate(&parsed.request);
+        let extensions = agreement.map(|agreement| agreement.to_string()).unwrap_or_default();
+        write_upgrade(&mut response, upgrade.key, None, &extensions);
         self.write.raw(conn, &response);
-        self.conns.insert(conn, State::Open(Decoder::default()));
+        self.conns.insert(conn, State::Open(Decoder::default(), agreement));
         let mut rest = head[parsed.len..].to_vec();
         self.on_frames(conn, &mut rest);
     }
 
     fn on_frames(&mut self, conn: Key, bytes: &mut [u8]) {
-        let Some(State::Open(decoder)) = self.conns.get_mut(conn) else { return };
-        let mut frames = decoder.feed(bytes, &self.options);
-        let mut out = Vec::new();
+        let Some(State::Open(decoder, agreement)) = self.conns.get_mut(conn) else { return };
+        let options = websocket::Options {
+            role: Role::Server,
+            message_size_limit: self.message_size_limit,
+            compression: agreement.is_some(),
+        };
+        let window = agreement.and_then(|agreement| agreement.window);
+        let mut frames = decoder.feed(bytes, &options);
         let mut last = Vec::new();
         while last.is_empty() {
-            let (opcode, payload) = match frames.next() {
-                Ok(None) => break,
-                Ok(Some(Event::Message { kind: MessageKind::Text, payload, .. })) => (Opcode::Text, payload),
-                Ok(Some(Event::Message { payload, .. })) => (Opcode::Binary, payload),
-                Ok(Some(Event::Ping(payload))) => (Opcode::Pong, payload),
-                Ok(Some(Event::Pong(_))) => continue,
-                Ok(Some(Event::Close { code: Some(code), reason })) => {
-                    write_close(&mut last, code, reason);
-                    continue;
-                }
-                Ok(Some(Event::Close { code: None, .. })) => {
-                    write_header(&mut last, Opcode::Close, 0);
-                    continue;
-                }
-                Err(error) => {
-                    write_close(&mut last, error.close_code(), "");
-                    continue;
-                }
+            let said = match frames.next() {
+                Ok(Some(Event::Message { kind, compressed: true, payload })) => self
+                    .inflater
+                    .message(kind, payload, self.message_size_limit)
+                    .map(|payload| Some(Event::Message { kind, compressed: false, payload })),
+                said => said,
             };
-            write_header(&mut out, opcode, payload.len());
-            out.extend_from_slice(payload);
+            match said {
+                Ok(None) => break,
+                Ok(Some(Event::Message { kind, payload, .. })) => {
+                    let span = self.write.share(framing(kind, window), payload);
+                    self.write.push_span(conn, span);
+                }
+                Ok(Some(Event::Ping(payload))) => {
+                    let mut pong = Vec::new();
+                    write_header(&mut pong, Opcode::Pong, payload.len());
+                    pong.extend_from_slice(payload);
+                    self.write.raw(conn, &pong);
+                }
+                Ok(Some(Event::Pong(_))) => {}
+                Ok(Some(Event::Close { code: Some(code), reason })) => write_close(&mut last, code, reason),
+                Ok(Some(Event::Close { code: None, .. })) => write_header(&mut last, Opcode::Close, 0),
+                Err(error) => write_close(&mut last, error.close_code(), ""),
+            }
         }
-        self.write.raw(conn, &out);
         if !last.is_empty() {
             self.close(conn, &last);
         } else if self.write.pending(conn) > WAITING_MAX {
@@ -142,6 +156,15 @@ impl Echo {
         }
         let shorts = shorts.iter().map(|short| (short.index, short.sent, short.error.is_some()));
         self.write.settle(shorts, self.now.ms);
+    }
+}
+
+fn framing(kind: MessageKind, window: Option<Window>) -> Framing {
+    match (kind, window) {
+        (MessageKind::Text, None) => Framing::WebSocketText,
+        (MessageKind::Binary, None) => Framing::WebSocketBinary,
+        (MessageKind::Text, Some(window)) => Framing::DeflateText(window),
+        (MessageKind::Binary, Some(window)) => Framing::DeflateBinary(window),
     }
 }
 
@@ -173,7 +196,7 @@ impl Driver for Echo {
     fn on_data(&mut self, conn: Key, bytes: &mut [u8]) {
         match self.conns.get(conn) {
             Some(State::Head(_)) => self.on_head(conn, bytes),
-            Some(State::Open(_)) => self.on_frames(conn, bytes),
+            Some(State::Open(..)) => self.on_frames(conn, bytes),
             Some(State::Closing) | None => {}
         }
     }

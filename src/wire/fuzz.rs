@@ -5,6 +5,7 @@
 
 use super::{
     client::{self, decode_replies, encode_command},
+    deflate::{self, Deflater, InflateError, Inflater, Window},
     http::{BodyDecoder, EMPTY_HEADER, Head, HeadLimits, parse_head},
     json, proxy_protocol,
     websocket::{Decoder, Event, Opcode, Options, Role, write_header, write_masked},
@@ -17,6 +18,7 @@ pub type Target = fn(&[u8]);
 /// All fuzz targets by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("ws_frames", ws_frames),
+    ("inflate", inflate),
     ("json_commands", json_commands),
     ("protobuf_commands", protobuf_commands),
     ("http_head", http_head),
@@ -95,6 +97,46 @@ fn hear<'c>(chunks: impl Iterator<Item = &'c [u8]>, options: &Options) -> Vec<(O
         assert!(decoder.held_bytes() <= 512 + 2 * fed, "{} bytes held of {fed}", decoder.held_bytes());
     }
     heard
+}
+
+/// A compressed message, and an offer of compression: the limit holds, nothing of an earlier message shows, and
+/// what came out can be compressed and inflated again.
+pub fn inflate(input: &[u8]) {
+    let Some((seed, payload)) = split_seed(input) else { return };
+    let limit = (seed & 0x3fff) as usize;
+    let mut inflater = Inflater::default();
+    let fresh = inflater.inflate(payload, limit).map(<[u8]>::to_vec);
+    assert!(inflater.capacity() <= limit + 1);
+    // Whatever came before: a message that filled the window.
+    let before = b"before ".repeat(6000);
+    let mut deflater = Deflater::new(deflate::Options { level: 1 + (seed >> 16) as u32 % 9, min_size: 0 });
+    let filled =
+        deflater.deflate(Window::Bits15, &before).is_some_and(|it| inflater.inflate(it, 50_000).is_ok());
+    assert!(filled);
+    assert_eq!(inflater.inflate(payload, limit).map(<[u8]>::to_vec), fresh, "an earlier message shows");
+    match fresh {
+        Ok(message) => {
+            assert!(message.len() <= limit);
+            if !message.is_empty() {
+                assert_eq!(inflater.inflate(payload, message.len() - 1), Err(InflateError::TooBig));
+            }
+            let window = Window::ALL[(seed >> 14) as usize % Window::ALL.len()];
+            if let Some(again) = deflater.deflate(window, &message) {
+                assert!(again.len() < message.len());
+                assert_eq!(inflater.inflate(again, message.len()), Ok(&message[..]));
+            }
+        }
+        Err(InflateError::Corrupt) => assert!(inflater.inflate(payload, usize::MAX >> 1).is_err()),
+        Err(InflateError::TooBig) => {}
+    }
+    let head = [b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Extensions: ", payload, b"\r\n\r\n"].concat();
+    let mut slots = [EMPTY_HEADER; 4];
+    let limits = HeadLimits { size_max: 1 << 16, uri_max: 100 };
+    if let Ok(Some(head)) = parse_head(&head, &mut slots, limits)
+        && let Some(agreement) = deflate::negotiate(&head.request)
+    {
+        assert!(agreement.to_string().is_ascii());
+    }
 }
 
 /// A frame of JSON commands.
