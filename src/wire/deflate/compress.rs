@@ -51,7 +51,8 @@ impl Deflater {
         if message.len() < self.options.min_size.max(COMPRESSIBLE_MIN) {
             return None;
         }
-        let zlib = self.zlibs[window as usize].get_or_insert_with(|| {
+        let slot = &mut self.zlibs[window as usize];
+        let zlib = slot.get_or_insert_with(|| {
             let level = Compression::new(self.options.level.clamp(1, 9));
             Compress::new_with_window_bits(level, false, window.bits())
         });
@@ -59,15 +60,18 @@ impl Deflater {
             self.out = Vec::new();
         }
         self.out.clear();
-        // With its tail a result that fills this is not shorter. There is no more room, so that what does
-        // not get shorter is given up early.
-        self.out.reserve_exact(message.len() + TAIL.len());
-        let most = message.len() + TAIL.len() - 1;
+        let most = room(message.len());
+        self.out.reserve_exact(most);
         zlib.reset();
         let status = zlib.compress_vec(message, &mut self.out, FlushCompress::Sync);
-        let whole = matches!(status, Ok(Status::Ok)) && self.out.len() <= most;
+        if !matches!(status, Ok(Status::Ok)) || self.out.len() == self.out.capacity() {
+            // Resetting does not make up for a stream that was not flushed completely.
+            *slot = None;
+            self.out.clear();
+        }
+        let shorter = self.out.len() < message.len() + TAIL.len();
         match self.out.strip_suffix(&TAIL) {
-            Some(payload) if whole => {
+            Some(payload) if shorter => {
                 self.stats.messages += 1;
                 self.stats.bytes_before += message.len() as u64;
                 self.stats.bytes_after += payload.len() as u64;
@@ -78,5 +82,19 @@ impl Deflater {
                 None
             }
         }
+    }
+}
+
+/// Room in which a message is always flushed completely: at worst 9 bits a byte (level 1 has only static codes), or
+/// stored in blocks.
+fn room(len: usize) -> usize {
+    len + len / 8 + 128
+}
+
+#[cfg(test)]
+impl Deflater {
+    /// The last message left its compressor usable.
+    pub fn zlibs_in_use(&self) -> bool {
+        self.zlibs.iter().any(Option::is_some)
     }
 }

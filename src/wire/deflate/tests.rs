@@ -320,3 +320,26 @@ fn what_does_not_get_shorter_is_sent_as_it_is() {
         assert_eq!(deflater.deflate(Window::Bits15, json).is_some(), want);
     }
 }
+
+// A compressor that ran out of room cannot be used again, whatever a reset promises: so it never does.
+#[test]
+fn noise_of_any_length_leaves_the_deflater_usable() {
+    let mut rng = Rng::new(7);
+    let mut inflater = Inflater::default();
+    for level in [1, 2, 6, 9] {
+        for window in Window::ALL {
+            let mut deflater = Deflater::new(Options { level, min_size: 0 });
+            for len in [64, 1000, 5000, 65_535, 70_000, 131_072, 300_000, 131_072] {
+                let bytes = if rng.below(2) == 0 { 256 } else { 144 };
+                let noise: Vec<u8> = (0..len).map(|_| (255 - rng.below(bytes)) as u8).collect();
+                if let Some(payload) = deflater.deflate(window, &noise) {
+                    assert_eq!(inflater.inflate(payload, len), Ok(&noise[..]));
+                }
+                assert!(deflater.zlibs_in_use(), "level {level}, {len} bytes did not fit");
+                let text = b"after noise, ".repeat(len / 10);
+                let payload = deflater.deflate(window, &text).expect("shorter");
+                assert_eq!(inflater.inflate(payload, text.len()), Ok(&text[..]));
+            }
+        }
+    }
+}
