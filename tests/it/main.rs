@@ -4,6 +4,7 @@
 
 mod attack;
 mod client;
+mod deflate;
 mod golden;
 mod http;
 mod lifecycle;

@@ -70,9 +70,11 @@ impl Inflater {
             self.zlib.reset(false);
         };
         // Without a final block of its own the message goes on in the end that was left out, and all of it.
-        let mut rest = &END[..];
-        if !whole && !(self.stream(&mut rest, limit)? && rest.is_empty()) {
-            return Err(InflateError::Corrupt);
+        if !whole {
+            let mut rest = &END[..];
+            if !self.stream(&mut rest, limit)? || !rest.is_empty() {
+                return Err(InflateError::Corrupt);
+            }
         }
         Ok(&self.out)
     }

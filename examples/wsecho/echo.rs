@@ -1,18 +1,8 @@
-//! A WebSocket echo server on the very codec, runtime and write path of Corecast, for conformance suites:
-//!
-//! ```text
-//! cargo run --release --example wsecho -- 127.0.0.1:9001 [message limit in bytes]
-//! ```
-//!
-//! One core, every message back as it came; with permessage-deflate, if the client offers it, also what came
-//! uncompressed goes back compressed if that makes it shorter. Reading pauses while more than [`WAITING_MAX`] bytes wait to be
-//! written. It is not a part of the server.
+//! The driver of one core that echoes.
 
 use corecast::{
     broker::outbox::{Framing, Limits, WritePath},
-    runtime::{
-        self, Clock, Close, CoreSeat, Cores, Driver, End, MeshOut, Net, Next, Options, Short, WriteSource,
-    },
+    runtime::{Clock, Close, CoreSeat, Driver, End, MeshOut, Net, Next, Short, WriteSource},
     stdx::slab::{Key, SideTable},
     wire::{
         deflate::{self, Agreement, Inflater, Window, negotiate},
@@ -23,7 +13,7 @@ use corecast::{
         },
     },
 };
-use std::{net::SocketAddr, process::ExitCode};
+use std::net::SocketAddr;
 
 /// Bytes that may wait for a client before its frames are left unread.
 const WAITING_MAX: usize = 4 * 1024 * 1024;
@@ -36,7 +26,7 @@ enum State {
     Closing,
 }
 
-struct Echo {
+pub struct Echo {
     write: WritePath,
     conns: SideTable<State>,
     message_size_limit: usize,
@@ -48,7 +38,7 @@ struct Echo {
 }
 
 impl Echo {
-    fn new(_seat: CoreSeat, message_size_limit: usize) -> Self {
+    pub fn new(_seat: CoreSeat, message_size_limit: usize) -> Self {
         let limits = Limits {
             queue_max: usize::MAX,
             frame_size_target: 64 * 1024,
@@ -242,35 +232,5 @@ impl Driver for Echo {
             net.close(conn, how);
         }
         Next::Sleep { until_ms: None }
-    }
-}
-
-fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:9001".to_owned());
-    let limit = arguments.next().unwrap_or_else(|| "67108864".to_owned());
-    let (Ok(address), Ok(limit)) = (address.parse::<SocketAddr>(), limit.parse::<usize>()) else {
-        eprintln!("usage: wsecho ADDRESS:PORT [MESSAGE_LIMIT_BYTES]");
-        return ExitCode::FAILURE;
-    };
-    let started = runtime::choose_cpus(&Cores::Count(1)).and_then(|cpus| {
-        let options = Options { cpus, addresses: vec![address], ..Options::default() };
-        runtime::start(options, move |seat| Echo::new(seat, limit))
-    });
-    match started {
-        Ok(running) => {
-            eprintln!("echo on {}", running.addresses().first().copied().unwrap_or(address));
-            match running.join() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("{error}");
-                    ExitCode::FAILURE
-                }
-            }
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
     }
 }
