@@ -327,19 +327,43 @@ fn noise_of_any_length_leaves_the_deflater_usable() {
     let mut rng = Rng::new(7);
     let mut inflater = Inflater::default();
     for level in [1, 2, 6, 9] {
-        for window in Window::ALL {
+        for (window, len) in Window::ALL.into_iter().flat_map(|it| LENGTHS.map(|len| (it, len))) {
+            // Its buffer is as large as the first message wants it.
             let mut deflater = Deflater::new(Options { level, min_size: 0 });
-            for len in [64, 1000, 5000, 65_535, 70_000, 131_072, 300_000, 131_072] {
-                let bytes = if rng.below(2) == 0 { 256 } else { 144 };
-                let noise: Vec<u8> = (0..len).map(|_| (255 - rng.below(bytes)) as u8).collect();
+            for least in [0, 144, 0] {
+                let noise: Vec<u8> = (0..len).map(|_| (least + rng.below(256 - least)) as u8).collect();
                 if let Some(payload) = deflater.deflate(window, &noise) {
-                    assert_eq!(inflater.inflate(payload, len), Ok(&noise[..]));
+                    assert!(inflater.inflate(payload, len) == Ok(&noise[..]), "level {level}, {len} bytes");
                 }
-                assert!(deflater.zlibs_in_use(), "level {level}, {len} bytes did not fit");
-                let text = b"after noise, ".repeat(len / 10);
+                assert!(deflater.has_compressor(window), "level {level}, {len} bytes did not fit");
+                let text = b"after noise, ".repeat(len / 14 + 6);
                 let payload = deflater.deflate(window, &text).expect("shorter");
-                assert_eq!(inflater.inflate(payload, text.len()), Ok(&text[..]));
+                assert!(inflater.inflate(payload, text.len()) == Ok(&text[..]), "level {level}, {len} bytes");
             }
         }
     }
+}
+
+const LENGTHS: [usize; 7] = [64, 1000, 5000, 65_535, 70_000, 131_072, 300_000];
+
+// Noise said twice shrinks if the window reaches back to the first time.
+#[test]
+fn nothing_is_referred_to_beyond_the_window() {
+    #[track_caller]
+    fn check(window: Window, len: usize, want: bool) {
+        let mut rng = Rng::new(3);
+        let noise: Vec<u8> = (0..len).map(|_| rng.next_u64() as u8).collect();
+        for level in 1..=9 {
+            let mut deflater = Deflater::new(Options { level, min_size: 0 });
+            let shrinks = deflater.deflate(window, &noise.repeat(2)).is_some();
+            assert_eq!(shrinks, want, "{window:?}, level {level}, {len} bytes");
+        }
+    }
+    // A compressor keeps 262 bytes of its window for what comes next.
+    check(Window::Bits9, 200, true);
+    check(Window::Bits9, 513, false);
+    check(Window::Bits12, 3000, true);
+    check(Window::Bits12, 4097, false);
+    check(Window::Bits15, 30_000, true);
+    check(Window::Bits15, 32_769, false);
 }
