@@ -10,6 +10,7 @@ use corecast::{
     config::Settings,
     metrics::Counters,
     model::{ConnKey, Protocol, Publication},
+    wire::deflate::Window,
 };
 use std::{
     hint::black_box,
@@ -34,21 +35,25 @@ struct World {
 impl World {
     /// Every connection is a member of every channel.
     fn new(members: u32, channels: u32) -> Self {
+        let data = format!("\"{}\"", "x".repeat(126)).into_bytes();
+        Self::with(CLASS, data, members, channels)
+    }
+
+    fn with(class: Class, data: Vec<u8>, members: u32, channels: u32) -> Self {
         let settings = Settings::default();
         let mut write = WritePath::new(Limits::from(&settings));
         let mut groups = Groups::new(settings.websocket.frame_size_target);
         let keys: Vec<GroupKey> =
-            (0..channels).map(|channel| groups.create(format!("bench{channel}").into(), CLASS)).collect();
+            (0..channels).map(|channel| groups.create(format!("bench{channel}").into(), class)).collect();
         for index in 0..members {
             let conn = ConnKey { index, generation: 0 };
             write.open(conn);
-            write.set_framing(conn, CLASS.framing);
+            write.set_framing(conn, class.framing);
             for &key in &keys {
                 groups.add(key, conn);
             }
         }
-        let data = format!("\"{}\"", "x".repeat(126)).into_bytes().into();
-        let publication = Arc::new(Publication { data, json: true, ..Publication::default() });
+        let publication = Arc::new(Publication { data: data.into(), json: true, ..Publication::default() });
         let note = Note::Publication { publication, epoch: None };
         Self { write, groups, counters: Counters::default(), keys, note }
     }
@@ -109,6 +114,21 @@ fn groups() {
     report("1 member, one channel, K = 1 (its own frame)", 1, || world.turn(1));
 }
 
+/// The same bytes plain and compressed: 512 of JSON, a publication like all others in its frame but for some numbers.
+fn compression() {
+    let items =
+        |n: u32| format!(r#"{{"id":{},"price":{}.25,"name":"item{}"}}"#, n * 7919, n * 37 % 977, n % 50);
+    let items: Vec<String> = (1..).map(items).take(12).collect();
+    let data = format!("[{}]", items.join(",")).into_bytes();
+    for (name, framing) in [("plain", CLASS.framing), ("compressed", Framing::DeflateText(Window::Bits15))] {
+        for k in [1, 16] {
+            let mut world = World::with(Class { framing, ..CLASS }, data.clone(), MEMBERS, 1);
+            let name = format!("1000 members, {} bytes of JSON {name}, K = {k}", data.len());
+            report(&name, MEMBERS, || world.turn(k));
+        }
+    }
+}
+
 fn outboxes() {
     let World { mut write, groups, keys, .. } = World::new(MEMBERS, 1);
     let members = groups.members(keys[0]);
@@ -149,5 +169,6 @@ fn outboxes() {
 
 fn main() {
     groups();
+    compression();
     outboxes();
 }

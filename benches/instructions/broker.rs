@@ -134,7 +134,10 @@ impl One {
 
     fn connect(&mut self, conn: ConnKey, protocol: Protocol) {
         self.core.open(conn);
-        self.core.start_session(conn, SessionStart { protocol, websocket: true, websocket_pings: false });
+        self.core.start_session(
+            conn,
+            SessionStart { protocol, websocket: true, websocket_pings: false, deflate: None },
+        );
         match protocol {
             Protocol::Json => self.turn(conn, br#"{"id":1,"connect":{}}"#),
             Protocol::Protobuf => self.turn(conn, b"\x04\x08\x01\x22\0"),

@@ -354,6 +354,7 @@ impl Core {
     #[must_use]
     pub fn stats(&self) -> CoreStats {
         let mut counters = self.counters.clone();
+        self.count_deflated(&mut counters);
         counters.merge(&self.out.counters);
         counters.merge(&self.shard.counters);
         let mut users: Vec<_> = self.users.keys().cloned().collect();

@@ -21,14 +21,14 @@ use super::{
 };
 use crate::{
     config::Settings,
-    metrics::Counters,
+    metrics::{Counter, Counters},
     model::{ConnKey, CoreId, Disconnect, ErrorCode, Now, Protocol},
     stdx::{
         rng::Rng,
         slab::{Key, SideTable},
         wheel::Wheel,
     },
-    wire::client::Reply,
+    wire::{client::Reply, deflate::Window},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -57,6 +57,8 @@ pub struct SessionStart {
     pub websocket: bool,
     /// The client asked for WebSocket pings instead of protocol pings (`cf_ws_frame_ping_pong=true`).
     pub websocket_pings: bool,
+    /// permessage-deflate was agreed on, with this window for what the client is sent.
+    pub deflate: Option<Window>,
 }
 
 /// How one write of a flush ended short.
@@ -251,10 +253,12 @@ impl Core {
 
     /// The connection speaks the client protocol from here on. The stale timer starts.
     pub fn start_session(&mut self, conn: ConnKey, start: SessionStart) {
-        let framing = match (start.websocket, start.protocol) {
-            (false, _) => Framing::Raw,
-            (true, Protocol::Json) => Framing::WebSocketText,
-            (true, Protocol::Protobuf) => Framing::WebSocketBinary,
+        let framing = match (start.websocket, start.protocol, start.deflate) {
+            (false, _, _) => Framing::Raw,
+            (true, Protocol::Json, None) => Framing::WebSocketText,
+            (true, Protocol::Protobuf, None) => Framing::WebSocketBinary,
+            (true, Protocol::Json, Some(window)) => Framing::DeflateText(window),
+            (true, Protocol::Protobuf, Some(window)) => Framing::DeflateBinary(window),
         };
         self.write.set_framing(conn, framing);
         let stale_ms = u64::try_from(self.settings.client.stale_close_delay.as_millis()).unwrap_or(u64::MAX);
@@ -549,6 +553,15 @@ impl Core {
                 self.users.remove(user);
             }
         }
+    }
+
+    /// Says what was compressed.
+    pub(super) fn count_deflated(&self, counters: &mut Counters) {
+        let stats = self.write.deflate_stats();
+        counters.set(Counter::Deflated, stats.messages);
+        counters.set(Counter::DeflateBytesIn, stats.bytes_before);
+        counters.set(Counter::DeflateBytesOut, stats.bytes_after);
+        counters.set(Counter::DeflateInVain, stats.in_vain);
     }
 
     /// Where the driver of this core counts what it does.

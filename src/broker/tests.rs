@@ -63,7 +63,10 @@ impl One {
         let conn = Key { index: self.conns, generation: 7 };
         self.conns += 1;
         self.core.open(conn);
-        self.core.start_session(conn, SessionStart { protocol, websocket: true, websocket_pings: false });
+        self.core.start_session(
+            conn,
+            SessionStart { protocol, websocket: true, websocket_pings: false, deflate: None },
+        );
         conn
     }
 

@@ -96,10 +96,6 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("uni_websocket", Fine::Disabled),
     ("usage_stats", Fine::Always),
     ("user_status", Fine::Disabled),
-    ("websocket.compression", Fine::Off),
-    ("websocket.compression_level", Fine::Always),
-    ("websocket.compression_min_size", Fine::Always),
-    ("websocket.decompressed_message_size_limit", Fine::Always),
     ("websocket.read_buffer_size", Fine::Always),
     ("websocket.use_write_buffer_pool", Fine::Always),
     ("websocket.write_buffer_size", Fine::Always),
@@ -228,13 +224,13 @@ mod tests {
         check_value("http_server.tls", r#"{"enabled":true,"cert_pem":"x"}"#, &["http_server.tls.enabled"]);
         check_value("http_server.tls_external", "true", &["http_server.tls_external"]);
         check_value("client.proxy", r#"{"connect":{"enabled":false,"endpoint":"x"}}"#, &[]);
-        check_value("websocket.compression", "true", &["websocket.compression"]);
+        check_value("websocket.read_buffer_size", "4096", &[]);
         check_value("channel.without_namespace.force_recovery_mode", "\"stream\"", &[]);
         check_value(
             "channel.without_namespace.force_recovery_mode",
             "\"cache\"",
             &["channel.without_namespace.force_recovery_mode"],
         );
-        assert!(!knows("administrator") && !knows("client") && !knows("websocket.compressionx"));
+        assert!(!knows("administrator") && !knows("client") && !knows("websocket.read_buffer_sizes"));
     }
 }

@@ -191,9 +191,17 @@ sections! {
         handler_prefix: String = "/connection/websocket".into(), Rule::Path;
         /// Bytes of one message from a client; more closes with 1009. A connection holds as much while a message arrives.
         message_size_limit: usize = 65_536, Rule::Range(1, 1 << 30);
+        /// Agree to compression (permessage-deflate) with clients that offer it, most browsers among them. Saves bandwidth, costs CPU; memory per connection stays the same.
+        compression: bool = false, Rule::Any;
+        /// How hard to compress: 1 is fastest, 9 smallest.
+        compression_level: u32 = 1, Rule::Range(1, 9);
+        /// Bytes of what is sent in one frame from which on it is compressed; below 64 nothing is.
+        compression_min_size: usize = 0, Rule::Range(0, 1 << 30);
+        /// Bytes of one compressed message from a client when inflated; more closes with 1009. 0: ten times `websocket.message_size_limit`. Memory: one such message per core.
+        decompressed_message_size_limit: usize = 0, Rule::Range(0, 1 << 34);
         /// A connection that takes no bytes for this long is closed with 3009.
         write_timeout: Duration = seconds(1), WAIT;
-        /// Shared frames are closed at this many bytes. Some SDKs refuse more than 1 MiB.
+        /// Frames are closed at this many bytes, before compression. Some SDKs refuse more than 1 MiB.
         frame_size_target: usize = 65_536, Rule::Range(1, 1 << 20);
         /// How long the server waits for the peer's close after its own.
         close_timeout: Duration = seconds(5), WAIT;
@@ -379,6 +387,17 @@ impl Settings {
         settings.channel.allow_unknown_namespaces = true;
         settings.channel.without_namespace = ChannelOptions::dev();
         settings
+    }
+}
+
+impl WebSocket {
+    /// `websocket.decompressed_message_size_limit` as it is used.
+    #[must_use]
+    pub fn inflated_size_limit(&self) -> usize {
+        match self.decompressed_message_size_limit {
+            0 => self.message_size_limit.saturating_mul(10),
+            limit => limit,
+        }
     }
 }
 

@@ -40,6 +40,13 @@ counters! {
     ShortWrites, Counter, "corecast_short_writes_total", "Writes a socket did not take completely.";
     MessagesDelivered, Counter, "corecast_messages_delivered_total", "Publications, joins and leaves handed to subscribers.";
     FramesShared, Counter, "corecast_frames_shared_total", "Frames encoded once for all members of a group.";
+    Deflated, Counter, "corecast_deflated_messages_total", "WebSocket messages compressed, each once however many get it.";
+    DeflateBytesIn, Counter, "corecast_deflate_bytes_in_total", "Bytes of those messages before compression.";
+    DeflateBytesOut, Counter, "corecast_deflate_bytes_out_total", "Bytes of those messages after compression.";
+    DeflateInVain, Counter, "corecast_deflate_in_vain_total", "WebSocket messages sent as they are because compression did not make them shorter.";
+    Inflated, Counter, "corecast_inflated_messages_total", "Compressed WebSocket messages of clients.";
+    InflateBytesIn, Counter, "corecast_inflate_bytes_in_total", "Bytes of those messages as they came.";
+    InflateBytesOut, Counter, "corecast_inflate_bytes_out_total", "Bytes of those messages inflated.";
     CommandsReceived, Counter, "corecast_commands_received_total", "Commands decoded from clients.";
     RepliesSent, Counter, "corecast_replies_sent_total", "Replies to commands, errors included.";
     ReplyErrors, Counter, "corecast_reply_errors_total", "Replies that carry an error.";

@@ -4,7 +4,7 @@ use super::{
     knobs::CHANNELS,
     world::{Input, Socket, World},
 };
-use crate::model::Protocol;
+use crate::{broker::core::SessionStart, model::Protocol, wire::deflate::Window};
 use std::collections::VecDeque;
 
 impl World {
@@ -115,7 +115,9 @@ impl World {
         };
         let conn = host.sockets.insert(socket);
         let websocket_pings = self.rng.below(4) == 0;
-        host.opening.push((conn, self.clients[index].protocol, websocket_pings));
+        let deflate = [None, None, Some(Window::Bits9), Some(Window::Bits15)][self.rng.below(4) as usize];
+        let protocol = self.clients[index].protocol;
+        host.opening.push((conn, SessionStart { protocol, websocket: true, websocket_pings, deflate }));
         let returns = !self.clients[index].memory.is_empty();
         self.count(if returns { "act: reconnect and recover" } else { "act: connect" });
         let client = &mut self.clients[index];
@@ -123,6 +125,7 @@ impl World {
         client.was_stalled =
             self.knobs.socket_bytes < 8192 || self.queue_max < 16_384 || self.knobs.short > 0;
         client.websocket_pings = websocket_pings;
+        client.deflates = deflate.is_some();
         client.connect(core, conn);
         // SDKs send their subscribes in the same message.
         let channels: Vec<_> = client.memory.keys().cloned().collect();

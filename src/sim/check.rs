@@ -20,8 +20,9 @@ impl Client {
         self.buffer.append(&mut self.socket);
         let buffer = std::mem::take(&mut self.buffer);
         let mut rest = buffer.as_slice();
-        while let Some((opcode, payload, after)) = frame(rest) {
+        while let Some((first, payload, after)) = frame(rest) {
             rest = after;
+            let (opcode, deflated) = (first & 0xf, first & 0x40 != 0);
             assert_eq!(self.closed, None, "client {}: bytes after the close frame", self.index);
             match opcode {
                 8 => {
@@ -37,6 +38,14 @@ impl Client {
                 }
                 _ => {
                     assert_eq!(opcode, if self.protocol == Protocol::Json { 1 } else { 2 });
+                    let inflated = deflated.then(|| {
+                        assert!(self.deflates, "client {}: a compressed message", self.index);
+                        *coverage.entry("message: compressed".into()).or_default() += 1;
+                        let inflated = self.inflater.inflate(payload, 1 << 24).expect("DEFLATE");
+                        assert!(inflated.len() > payload.len(), "compressed and not shorter");
+                        inflated.to_vec()
+                    });
+                    let payload = inflated.as_deref().unwrap_or(payload);
                     for message in client::decode_replies(self.protocol, payload) {
                         let message = message.unwrap_or_else(|error| {
                             panic!("client {}: {error}: {}", self.index, String::from_utf8_lossy(payload))
@@ -318,10 +327,10 @@ impl Client {
     }
 }
 
-/// Opcode, payload and rest of the first whole frame of a server.
+/// First byte, payload and rest of the first whole frame of a server.
 fn frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[first, second], rest) = bytes.split_first_chunk::<2>()?;
-    assert!(first & 0xf0 == 0x80 && second & 0x80 == 0, "one whole unmasked frame");
+    assert!(first & 0xb0 == 0x80 && second & 0x80 == 0, "one whole unmasked frame");
     let (len, rest) = match second {
         126 => {
             let (len, rest) = rest.split_first_chunk::<2>()?;
@@ -334,5 +343,5 @@ fn frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         len => (usize::from(len), rest),
     };
     let (payload, after) = rest.split_at_checked(len)?;
-    Some((first & 0xf, payload, after))
+    Some((first, payload, after))
 }

@@ -3,7 +3,10 @@
 use super::{knobs, truth::Truth};
 use crate::{
     model::{ConnKey, Protocol},
-    wire::client::{self, Command, HistoryRequest, PublishRequest, Request, Since, SubscribeRequest},
+    wire::{
+        client::{self, Command, HistoryRequest, PublishRequest, Request, Since, SubscribeRequest},
+        deflate::Inflater,
+    },
 };
 use std::collections::BTreeMap;
 
@@ -76,6 +79,9 @@ pub struct Client {
     /// Pings come as WebSocket frames; pongs to be sent.
     pub websocket_pings: bool,
     pub pongs: usize,
+    /// permessage-deflate was agreed on.
+    pub deflates: bool,
+    pub inflater: Inflater,
     /// What this connection did that allows the server to cut it.
     pub was_stalled: bool,
     pub was_rude: bool,
@@ -107,6 +113,8 @@ impl Client {
             silent: false,
             websocket_pings: false,
             pongs: 0,
+            deflates: false,
+            inflater: Inflater::default(),
             was_stalled: false,
             was_rude: false,
             must_close: false,

@@ -83,6 +83,7 @@ impl Knobs {
         settings.client.channel_position_check_delay = Duration::from_secs(5 + rng.below(30));
         settings.client.recovery_max_publication_limit = 5 + rng.below(60) as usize;
         settings.websocket.frame_size_target = 128 << rng.below(8);
+        settings.websocket.compression_min_size = rng.below(400) as usize;
         settings.runtime.held_segments_max_size = 1 << (8 + rng.below(14));
         settings.mesh.credit = 1 + rng.below(12) as usize;
         settings.mesh.ask_timeout = Duration::from_millis(500 << rng.below(5));

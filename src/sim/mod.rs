@@ -57,6 +57,7 @@ fn number(name: &str, default: u64) -> u64 {
 /// What must have happened at least once over the seeds, or the simulation tests less than it says.
 const MUST_HAPPEN: &[&str] = &[
     "act: connect",
+    "message: compressed",
     "act: reconnect and recover",
     "act: kill",
     "act: stall",

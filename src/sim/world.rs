@@ -46,8 +46,8 @@ pub struct Host {
     pub sockets: Slab<Socket>,
     /// Connections the client side has left, not noticed yet.
     pub ended: Vec<ConnKey>,
-    /// Accepted, not handed to the core yet; with the kind of pings.
-    pub opening: Vec<(ConnKey, Protocol, bool)>,
+    /// Accepted, not handed to the core yet.
+    pub opening: Vec<(ConnKey, SessionStart)>,
     paused_until: u32,
 }
 
@@ -166,10 +166,10 @@ impl World {
 
     pub(super) fn turn(&mut self, at: usize) {
         self.hosts[at].core.begin_turn(self.now);
-        for (conn, protocol, websocket_pings) in std::mem::take(&mut self.hosts[at].opening) {
+        for (conn, start) in std::mem::take(&mut self.hosts[at].opening) {
             let core = &mut self.hosts[at].core;
             core.open(conn);
-            core.start_session(conn, SessionStart { protocol, websocket: true, websocket_pings });
+            core.start_session(conn, start);
         }
         // The news of an end may come behind a write that fails.
         if self.knobs.kill == 0 || self.chance(500) {

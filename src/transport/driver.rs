@@ -19,6 +19,7 @@ use crate::{
         slab::{Key, SideTable, Slab},
         wheel::Wheel,
     },
+    wire::deflate::Inflater,
 };
 use std::{
     collections::HashSet,
@@ -79,6 +80,7 @@ pub struct CoreDriver {
     pub(super) core: Core,
     pub(super) site: Site,
     pub(super) conns: SideTable<Conn>,
+    pub(super) inflater: Inflater,
     pub(super) wheel: Wheel,
     pub(super) now: Now,
     pub(super) calls: Slab<Asked>,
@@ -140,6 +142,7 @@ impl CoreDriver {
                 log,
             ),
             conns: SideTable::default(),
+            inflater: Inflater::default(),
             wheel: Wheel::new(now.ms),
             now,
             calls: Slab::default(),

@@ -252,9 +252,10 @@ impl CoreDriver {
                 protocol: upgrade.protocol,
                 websocket: true,
                 websocket_pings: upgrade.websocket_pings,
+                deflate: upgrade.deflate.and_then(|agreement| agreement.window),
             },
         );
-        self.conns.insert(conn, Conn::WebSocket(WebSocket::default()));
+        self.conns.insert(conn, Conn::WebSocket(WebSocket::new(upgrade.deflate.is_some())));
         self.late = true;
         if !rest.is_empty() {
             self.on_frames(conn, &mut rest);

@@ -4,6 +4,7 @@ use super::http::{Response, Upgrade};
 use crate::{
     model::Protocol,
     wire::{
+        deflate::negotiate,
         http::{Request, parameter},
         websocket::{check_upgrade, choose_subprotocol, write_upgrade},
     },
@@ -14,7 +15,9 @@ use std::net::IpAddr;
 ///
 /// The subprotocol decides between JSON and Protobuf; without one the query does (`cf_protocol=protobuf`, or
 /// `format=protobuf` of old clients).
-pub fn accept(request: &Request<'_, '_>, client: IpAddr) -> Result<Upgrade, Response> {
+///
+/// `compression`: permessage-deflate may be agreed on.
+pub fn accept(request: &Request<'_, '_>, client: IpAddr, compression: bool) -> Result<Upgrade, Response> {
     let granted = check_upgrade(request)
         .map_err(|refusal| Response::error(refusal.status()).with(refusal.headers()))?;
     let says = |name, value: &str| parameter(request.query, name).is_some_and(|given| given == value);
@@ -24,7 +27,10 @@ pub fn accept(request: &Request<'_, '_>, client: IpAddr) -> Result<Upgrade, Resp
         None if says("cf_protocol", "protobuf") || says("format", "protobuf") => Protocol::Protobuf,
         None => Protocol::Json,
     };
+    let deflate = if compression { negotiate(request) } else { None };
+    let extensions = deflate.map(|agreement| agreement.to_string()).unwrap_or_default();
     let mut response = Vec::new();
-    write_upgrade(&mut response, granted.key, chosen.map(|(name, _)| name), "");
-    Ok(Upgrade { response, protocol, websocket_pings: says("cf_ws_frame_ping_pong", "true"), client })
+    write_upgrade(&mut response, granted.key, chosen.map(|(name, _)| name), &extensions);
+    let websocket_pings = says("cf_ws_frame_ping_pong", "true");
+    Ok(Upgrade { response, protocol, websocket_pings, deflate, client })
 }

@@ -2,6 +2,7 @@
 
 use super::driver::{Conn, CoreDriver};
 use crate::{
+    metrics::Counter,
     model::{ConnKey, Disconnect},
     wire::websocket::{Decoder, Event, FrameError, Opcode, Options, Role, write_close, write_header},
 };
@@ -10,6 +11,14 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct WebSocket {
     decoder: Decoder,
+    /// permessage-deflate was agreed on.
+    deflates: bool,
+}
+
+impl WebSocket {
+    pub fn new(deflates: bool) -> Self {
+        Self { decoder: Decoder::default(), deflates }
+    }
 }
 
 /// How the peer's bytes ended the connection.
@@ -22,18 +31,36 @@ enum Ended {
 impl CoreDriver {
     /// Hands every whole message to the broker, in order.
     pub(super) fn on_frames(&mut self, conn: ConnKey, bytes: &mut [u8]) {
-        let Self { core, conns, site, .. } = self;
+        let Self { core, conns, site, inflater, .. } = self;
         let Some(Conn::WebSocket(websocket)) = conns.get_mut(conn) else { return };
         let options = Options {
             role: Role::Server,
             message_size_limit: site.settings.websocket.message_size_limit,
-            compression: false,
+            compression: websocket.deflates,
         };
         let mut frames = websocket.decoder.feed(bytes, &options);
         let ended = loop {
             match frames.next() {
                 Ok(None) => return,
-                Ok(Some(Event::Message { payload, .. })) => core.on_message(conn, payload),
+                Ok(Some(Event::Message { compressed: false, payload, .. })) => core.on_message(conn, payload),
+                Ok(Some(Event::Message { kind, payload, .. })) => {
+                    let limit = site.settings.websocket.inflated_size_limit();
+                    // Reading pauses above the limit for what waits, but what has been read goes on: a little
+                    // of it must not become a lot.
+                    let held_max = site.settings.client.held_max_size.saturating_add(limit);
+                    if core.held_bytes(conn) > held_max {
+                        break Ended::Broken(FrameError::TooBig);
+                    }
+                    match inflater.message(kind, payload, limit) {
+                        Err(error) => break Ended::Broken(error),
+                        Ok(message) => {
+                            core.counters().increment(Counter::Inflated);
+                            core.counters().add(Counter::InflateBytesIn, payload.len() as u64);
+                            core.counters().add(Counter::InflateBytesOut, message.len() as u64);
+                            core.on_message(conn, message);
+                        }
+                    }
+                }
                 Ok(Some(Event::Ping(payload))) => {
                     let mut pong = Vec::with_capacity(payload.len() + 2);
                     write_header(&mut pong, Opcode::Pong, payload.len());

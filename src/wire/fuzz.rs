@@ -5,11 +5,13 @@
 
 use super::{
     client::{self, decode_replies, encode_command},
+    deflate::{self, Deflater, InflateError, Inflater, Window},
     http::{BodyDecoder, EMPTY_HEADER, Head, HeadLimits, parse_head},
     json, proxy_protocol,
     websocket::{Decoder, Event, Opcode, Options, Role, write_header, write_masked},
 };
 use crate::model::Protocol;
+use std::sync::OnceLock;
 
 /// Takes any bytes; panics when something does not hold for them.
 pub type Target = fn(&[u8]);
@@ -17,6 +19,7 @@ pub type Target = fn(&[u8]);
 /// All fuzz targets by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("ws_frames", ws_frames),
+    ("inflate", inflate),
     ("json_commands", json_commands),
     ("protobuf_commands", protobuf_commands),
     ("http_head", http_head),
@@ -95,6 +98,50 @@ fn hear<'c>(chunks: impl Iterator<Item = &'c [u8]>, options: &Options) -> Vec<(O
         assert!(decoder.held_bytes() <= 512 + 2 * fed, "{} bytes held of {fed}", decoder.held_bytes());
     }
     heard
+}
+
+/// A compressed message, and an offer of compression: the limit holds, nothing of an earlier message shows, and
+/// what came out can be compressed and inflated again.
+pub fn inflate(input: &[u8]) {
+    let Some((seed, payload)) = split_seed(input) else { return };
+    let limit = (seed & 0x3fff) as usize;
+    let mut inflater = Inflater::default();
+    let fresh = inflater.inflate(payload, limit).map(<[u8]>::to_vec);
+    assert!(inflater.capacity() <= limit + 1);
+    // Whatever came before: a message that filled the window.
+    static BEFORE: OnceLock<Box<[u8]>> = OnceLock::new();
+    let before = BEFORE.get_or_init(|| {
+        let mut deflater = Deflater::new(deflate::Options::default());
+        deflater.deflate(Window::Bits15, &b"before ".repeat(6000)).unwrap_or_default().into()
+    });
+    assert_eq!(inflater.inflate(before, 50_000).map(<[u8]>::len), Ok(42_000));
+    let mut deflater = Deflater::new(deflate::Options { level: 1 + (seed >> 16) as u32 % 9, min_size: 0 });
+    // Which error it is may depend on how much room there was: with more, what is wrong behind the limit shows.
+    let again = inflater.inflate(payload, limit).map(<[u8]>::to_vec);
+    assert_eq!(again.ok(), fresh.clone().ok(), "an earlier message shows");
+    match fresh {
+        Ok(message) => {
+            assert!(message.len() <= limit);
+            if !message.is_empty() {
+                assert_eq!(inflater.inflate(payload, message.len() - 1), Err(InflateError::TooBig));
+            }
+            let window = Window::ALL[(seed >> 14) as usize % Window::ALL.len()];
+            if let Some(again) = deflater.deflate(window, &message) {
+                assert!(again.len() < message.len());
+                assert_eq!(inflater.inflate(again, message.len()), Ok(&message[..]));
+            }
+        }
+        Err(InflateError::Corrupt) => assert!(inflater.inflate(payload, usize::MAX >> 1).is_err()),
+        Err(InflateError::TooBig) => {}
+    }
+    let head = [b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Extensions: ", payload, b"\r\n\r\n"].concat();
+    let mut slots = [EMPTY_HEADER; 4];
+    let limits = HeadLimits { size_max: 1 << 16, uri_max: 100 };
+    if let Ok(Some(head)) = parse_head(&head, &mut slots, limits)
+        && let Some(agreement) = deflate::negotiate(&head.request)
+    {
+        assert!(agreement.to_string().is_ascii());
+    }
 }
 
 /// A frame of JSON commands.

@@ -3,6 +3,7 @@
 //! Nothing here knows sessions, the state of channels, or time.
 
 pub mod client;
+pub mod deflate;
 pub mod forwarded;
 #[doc(hidden)]
 pub mod fuzz;

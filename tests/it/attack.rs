@@ -23,5 +23,12 @@ fn random_and_mutated_frames() {
         assert!(statuses.iter().all(|status| report.tally.statuses.contains_key(status)), "{report}");
         assert!(report.tally.frames >= FRAMES && report.tally.messages > FRAMES / 10, "{report}");
         assert!(report.beats.count > 10, "{report}");
+        let metrics = crate::http::get(&server, "/metrics").1;
+        let sum = |name: &str| -> u64 {
+            let value = |line: &str| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse::<u64>().ok();
+            metrics.lines().filter_map(value).sum()
+        };
+        assert!(sum("corecast_inflated_messages_total") > FRAMES / 50, "{metrics}");
+        assert!(sum("corecast_deflated_messages_total") > FRAMES / 50, "{metrics}");
     }
 }

@@ -62,7 +62,11 @@ impl WebSocket {
 
     /// With the head of the answer.
     pub fn open_at(server: &Server, path: &str, fields: &str) -> (Self, String) {
-        let mut websocket = Self::over(server.connect());
+        Self::open_on(server.connect(), path, fields)
+    }
+
+    pub fn open_on(stream: TcpStream, path: &str, fields: &str) -> (Self, String) {
+        let mut websocket = Self::over(stream);
         websocket.raw(upgrade(path, fields).as_bytes());
         let head = websocket.head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -127,10 +131,9 @@ impl WebSocket {
         }
     }
 
-    /// The next frame; the server's are never masked and never in fragments.
-    pub fn frame(&mut self) -> Frame {
-        let Some(header) = self.take(2) else { return Frame::Eof };
-        assert_eq!(header[0] & 0xf0, 0x80, "whole frames without reserved bits");
+    /// First byte and payload of the next frame; `None`: the connection ended.
+    pub fn parts(&mut self) -> Option<(u8, Vec<u8>)> {
+        let header = self.take(2)?;
         let mut number = |len: usize| {
             let bytes = self.take(len).expect("a length");
             bytes.iter().fold(0usize, |number, &byte| number << 8 | usize::from(byte))
@@ -140,9 +143,15 @@ impl WebSocket {
             127 => number(8),
             len => usize::from(len),
         };
-        let payload = self.take(len).expect("a payload");
+        Some((header[0], self.take(len).expect("a payload")))
+    }
+
+    /// The next frame; the server's are never masked and never in fragments.
+    pub fn frame(&mut self) -> Frame {
+        let Some((first, payload)) = self.parts() else { return Frame::Eof };
+        assert_eq!(first & 0xf0, 0x80, "whole frames without reserved bits");
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        match header[0] & 0xf {
+        match first & 0xf {
             1 => Frame::Text(text(&payload)),
             2 => Frame::Binary(payload),
             8 if payload.is_empty() => Frame::Close(None, String::new()),

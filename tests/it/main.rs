@@ -6,6 +6,7 @@ mod attack;
 mod bench;
 mod bench_scenarios;
 mod client;
+mod deflate;
 mod golden;
 mod http;
 mod lifecycle;

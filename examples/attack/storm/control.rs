@@ -42,6 +42,9 @@ struct News {
     wrong: Option<String>,
 }
 
+/// What they are sent is compressed, as everybody's who agrees.
+const DEFLATES: bool = true;
+
 impl Control {
     /// A client that has connected and subscribed.
     ///
@@ -49,7 +52,7 @@ impl Control {
     /// Why it could not.
     pub fn new(target: &Target, protocol: Protocol, channel: &'static str) -> Result<Self, String> {
         let mut stream = dial(target)?;
-        stream.write_all(upgrade(protocol).as_bytes()).map_err(|error| error.to_string())?;
+        stream.write_all(upgrade(protocol, DEFLATES).as_bytes()).map_err(|error| error.to_string())?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -60,7 +63,7 @@ impl Control {
         }
         let mut control = Self {
             stream,
-            ears: Ears::new(protocol),
+            ears: Ears::new(protocol, DEFLATES),
             protocol,
             channel,
             rng: Rng::new(1),

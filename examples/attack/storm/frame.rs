@@ -4,7 +4,10 @@ use super::message::{mutated, once_in};
 use corecast::{
     model::Protocol,
     stdx::rng::Rng,
-    wire::websocket::{Opcode, write_masked},
+    wire::{
+        deflate::{self, Deflater, Window},
+        websocket::{Opcode, write_masked},
+    },
 };
 
 /// Codes a client may close with, and some it may not.
@@ -23,6 +26,25 @@ pub fn opcode_of(protocol: Protocol) -> Opcode {
 pub fn whole(rng: &mut Rng, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     let mask = mask(rng);
     write_masked(out, opcode, payload, mask);
+}
+
+/// The payload as one compressed frame; sometimes changed after compression, or not compressed at all.
+pub fn deflated(rng: &mut Rng, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+    let mut deflater = Deflater::new(deflate::Options::default());
+    let deflated = deflater.deflate(Window::Bits15, payload).map(<[u8]>::to_vec);
+    let mut bytes = deflated.unwrap_or_else(|| match u16::try_from(payload.len()) {
+        // A stored block, and the beginning of an empty one.
+        Ok(len) if !once_in(rng, 8) => {
+            [&[0][..], &len.to_le_bytes(), &(!len).to_le_bytes(), payload, &[0]].concat()
+        }
+        _ => payload.to_vec(),
+    });
+    if once_in(rng, 4) {
+        bytes = mutated(rng, bytes);
+    }
+    let start = out.len();
+    whole(rng, opcode, &bytes, out);
+    out[start] |= 0x40;
 }
 
 /// The payload in several frames, with control frames in between. Answers how many frames.

@@ -4,6 +4,7 @@ use corecast::{
     model::Protocol,
     wire::{
         client::{ServerMessage, decode_replies},
+        deflate::Inflater,
         websocket::{Decoder, Event, MessageKind, Options, Role},
     },
 };
@@ -15,6 +16,9 @@ const ERRORS: RangeInclusive<u32> = 100..=113;
 pub struct Ears {
     decoder: Decoder,
     protocol: Protocol,
+    /// permessage-deflate was agreed on.
+    deflates: bool,
+    inflater: Inflater,
     /// The close frame, when it has come; nothing may follow it.
     pub closed: Option<(Option<u16>, String)>,
     /// What pongs carried.
@@ -24,8 +28,16 @@ pub struct Ears {
 }
 
 impl Ears {
-    pub fn new(protocol: Protocol) -> Self {
-        Self { decoder: Decoder::default(), protocol, closed: None, pongs: Vec::new(), messages: 0 }
+    pub fn new(protocol: Protocol, deflates: bool) -> Self {
+        Self {
+            decoder: Decoder::default(),
+            protocol,
+            deflates,
+            inflater: Inflater::default(),
+            closed: None,
+            pongs: Vec::new(),
+            messages: 0,
+        }
     }
 
     /// Takes bytes of the server; hands each message to `each`.
@@ -36,12 +48,19 @@ impl Ears {
         if self.closed.is_some() && !bytes.is_empty() {
             return Err(format!("{} bytes behind the close frame", bytes.len()));
         }
-        let options = Options { role: Role::Client, message_size_limit: 16 << 20, compression: false };
+        let options =
+            Options { role: Role::Client, message_size_limit: 16 << 20, compression: self.deflates };
         let mut frames = self.decoder.feed(bytes, &options);
         loop {
             match frames.next() {
                 Ok(None) => return Ok(()),
-                Ok(Some(Event::Message { kind, payload, .. })) => {
+                Ok(Some(Event::Message { kind, compressed, payload })) => {
+                    let payload = if compressed {
+                        let inflated = self.inflater.message(kind, payload, 64 << 20);
+                        inflated.map_err(|error| format!("a message that cannot be inflated: {error}"))?
+                    } else {
+                        payload
+                    };
                     let is_text = kind == MessageKind::Text;
                     if is_text != (self.protocol == Protocol::Json) {
                         return Err(format!("a frame of the wrong kind: {kind:?}"));

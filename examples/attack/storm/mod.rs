@@ -28,7 +28,8 @@ use std::{
 
 /// Settings of a server under attack, besides `--dev`: what it has to remember by right ends soon, so that
 /// what it keeps is what it lost.
-pub const SETTINGS: [&str; 3] = [
+pub const SETTINGS: [&str; 4] = [
+    "websocket.compression=true",
     "channel.without_namespace.history_size=10",
     "channel.without_namespace.history_ttl=1s",
     "channel.without_namespace.history_meta_ttl=2s",

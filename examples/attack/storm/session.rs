@@ -2,7 +2,7 @@
 
 use super::{
     Target,
-    frame::{broken, close, control, fragments, opcode_of, whole},
+    frame::{broken, close, control, deflated, fragments, opcode_of, whole},
     heard::{Ears, is_documented},
     http,
     message::{commands, connect, encoded, mutated, once_in},
@@ -76,17 +76,20 @@ pub fn dial(target: &Target) -> Result<TcpStream, String> {
     }
 }
 
-pub fn upgrade(protocol: Protocol) -> String {
+pub fn upgrade(protocol: Protocol, deflates: bool) -> String {
+    let offer = if deflates { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
     let query = if protocol == Protocol::Json { "" } else { "?cf_protocol=protobuf" };
     format!(
         "GET /connection/websocket{query} HTTP/1.1\r\nHost: attack\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{offer}\r\n"
     )
 }
 
 /// What is sent, and whether the server may echo a close code of ours.
 struct Script {
     protocol: Protocol,
+    /// Compression is offered.
+    deflates: bool,
     bytes: Vec<u8>,
     /// Where to cut the bytes into writes.
     cuts: Vec<usize>,
@@ -100,10 +103,11 @@ const END: &[u8] = b"the end";
 
 fn script(rng: &mut Rng, tally: &mut Tally) -> Script {
     let protocol = if once_in(rng, 2) { Protocol::Json } else { Protocol::Protobuf };
-    let opcode = opcode_of(protocol);
+    let (opcode, deflates) = (opcode_of(protocol), once_in(rng, 2));
     let mut script = Script {
         protocol,
-        bytes: upgrade(protocol).into_bytes(),
+        deflates,
+        bytes: upgrade(protocol, deflates).into_bytes(),
         cuts: Vec::new(),
         may_close: false,
         orderly: true,
@@ -128,6 +132,11 @@ fn script(rng: &mut Rng, tally: &mut Tally) -> Script {
                 let payload = commands(rng, protocol, 2 + round * 300);
                 fragments(rng, opcode, &payload, bytes)
             }
+            3..=6 if deflates => {
+                let payload = commands(rng, protocol, 2 + round * 300);
+                deflated(rng, opcode, &payload, bytes);
+                1
+            }
             _ => {
                 let payload = commands(rng, protocol, 2 + round * 300);
                 whole(rng, opcode, &payload, bytes);
@@ -144,6 +153,9 @@ fn script(rng: &mut Rng, tally: &mut Tally) -> Script {
             let payload = mutated(rng, payload);
             if once_in(rng, 6) {
                 fragments(rng, opcode, &payload, bytes)
+            } else if deflates && once_in(rng, 2) {
+                deflated(rng, opcode, &payload, bytes);
+                1
             } else {
                 whole(rng, opcode, &payload, bytes);
                 1
@@ -234,7 +246,7 @@ fn listen(
     open: Option<Duration>,
     tally: &mut Tally,
 ) -> Result<(), String> {
-    let (mut head, mut ears) = (Some(Vec::new()), Ears::new(script.protocol));
+    let (mut head, mut ears) = (Some(Vec::new()), Ears::new(script.protocol, script.deflates));
     let mut buffer = [0; 16 * 1024];
     let mut open = open;
     let timeout = |stream: &TcpStream, time| stream.set_read_timeout(Some(time)).map_err(|e| e.to_string());

@@ -53,7 +53,7 @@ impl WritePath {
         if !last.is_empty()
             && let Some(queue) = self.accepting(conn)
         {
-            self.queues[queue].raw(framing, last);
+            self.queues[queue].raw(framing, last, &mut self.deflater);
         }
         self.outboxes[conn.index as usize].closing = true;
         if self.pending(conn) == 0 {

@@ -7,6 +7,7 @@ impl WritePath {
     /// Makes the dirty list exact. Call it after the last byte of the turn was queued, before
     /// [`WritePath::dirty_len`] and [`WritePath::pieces`].
     pub fn begin_flush(&mut self) {
+        self.deflate_open_frames();
         if !std::mem::take(&mut self.stale) {
             return;
         }
@@ -18,6 +19,15 @@ impl WritePath {
             !again && self.is_dirty(conn)
         });
         self.dirty = dirty;
+    }
+
+    /// What was said to one connection in this turn goes out as one compressed message.
+    fn deflate_open_frames(&mut self) {
+        while let Some(conn) = self.deflate_open.pop() {
+            if let Some(queue) = self.queue_of(conn) {
+                self.queues[queue].close_frame(&mut self.deflater);
+            }
+        }
     }
 
     fn is_dirty(&self, conn: ConnKey) -> bool {

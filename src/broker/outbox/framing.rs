@@ -2,20 +2,34 @@
 //!
 //! Headers are exact: there is never a hole in front of a frame, so neighbouring frames touch.
 
+use crate::wire::deflate::Window;
+
 /// What surrounds messages on a connection. Part of a group's class: members with equal framing share bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
 pub enum Framing {
     /// Nothing: HTTP answers, handshakes.
     Raw,
     WebSocketText,
     WebSocketBinary,
+    /// With permessage-deflate: what gets shorter by it is compressed, as one message per frame.
+    DeflateText(Window),
+    DeflateBinary(Window),
 }
 
 /// Most bytes a header takes.
 const HEADER_MAX: usize = 10;
 
 impl Framing {
+    /// Where what is compressed may refer to; `None`: nothing is compressed.
+    #[must_use]
+    #[inline]
+    pub(super) const fn window(self) -> Option<Window> {
+        match self {
+            Self::DeflateText(window) | Self::DeflateBinary(window) => Some(window),
+            Self::Raw | Self::WebSocketText | Self::WebSocketBinary => None,
+        }
+    }
+
     /// Bytes in front of a payload of this length.
     #[must_use]
     pub(super) fn header_len(self, payload_len: usize) -> usize {
@@ -27,15 +41,16 @@ impl Framing {
         }
     }
 
-    /// Writes the header of a final, unmasked frame into `out`, which has [`Framing::header_len`] bytes (RFC 6455 §5.2).
-    pub(super) fn write_header(self, payload_len: usize, out: &mut [u8]) {
+    /// Writes the header of a final, unmasked frame into `out`, which has [`Framing::header_len`] bytes (RFC 6455
+    /// §5.2). `deflated`: RSV1 says so (RFC 7692 §6).
+    pub(super) fn write_header(self, payload_len: usize, deflated: bool, out: &mut [u8]) {
         let opcode = match self {
             Self::Raw => return,
-            Self::WebSocketText => 1,
-            Self::WebSocketBinary => 2,
+            Self::WebSocketText | Self::DeflateText(_) => 1,
+            Self::WebSocketBinary | Self::DeflateBinary(_) => 2,
         };
         let mut header = [0; HEADER_MAX];
-        header[0] = 0x80 | opcode;
+        header[0] = 0x80 | (u8::from(deflated) << 6) | opcode;
         match payload_len {
             0..=125 => header[1] = payload_len as u8,
             126..=0xffff => {
@@ -87,8 +102,12 @@ mod tests {
         #[track_caller]
         fn check(framing: Framing, len: usize, want: &[u8]) {
             let mut out = vec![0xee; framing.header_len(len)];
-            framing.write_header(len, &mut out);
+            framing.write_header(len, false, &mut out);
             assert_eq!(out, want, "{framing:?} {len}");
+            framing.write_header(len, true, &mut out);
+            let marked: Vec<u8> =
+                want.iter().enumerate().map(|(at, &byte)| if at == 0 { byte | 0x40 } else { byte }).collect();
+            assert_eq!(out, marked, "{framing:?} {len}, deflated");
             if framing != Framing::Raw {
                 assert_eq!(frame_len(&out), len + out.len());
             }
@@ -98,6 +117,8 @@ mod tests {
         check(Framing::WebSocketText, 125, b"\x81\x7d");
         check(Framing::WebSocketBinary, 126, b"\x82\x7e\0\x7e");
         check(Framing::WebSocketBinary, 65535, b"\x82\x7e\xff\xff");
+        check(Framing::DeflateText(Window::Bits15), 5, b"\x81\x05");
+        check(Framing::DeflateBinary(Window::Bits9), 300, b"\x82\x7e\x01\x2c");
         check(Framing::WebSocketText, 65536, b"\x81\x7f\0\0\0\0\0\x01\0\0");
     }
 

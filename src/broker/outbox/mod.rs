@@ -21,7 +21,11 @@ mod tests;
 pub use framing::Framing;
 pub use segments::Span;
 
-use crate::{config::Settings, model::ConnKey};
+use crate::{
+    config::Settings,
+    model::ConnKey,
+    wire::deflate::{self, Deflater},
+};
 use queue::{PRIVATE_MAX, Queue};
 use segments::Segments;
 use std::collections::BTreeMap;
@@ -44,6 +48,8 @@ pub struct Limits {
     /// Capacity of segments that blocked connections may hold after a flush.
     pub held_max: usize,
     pub segment_size: usize,
+    /// For connections with a deflating [`Framing`].
+    pub deflate: deflate::Options,
 }
 
 impl From<&Settings> for Limits {
@@ -53,6 +59,10 @@ impl From<&Settings> for Limits {
             frame_size_target: settings.websocket.frame_size_target,
             held_max: settings.runtime.held_segments_max_size,
             segment_size: SEGMENT_SIZE,
+            deflate: deflate::Options {
+                level: settings.websocket.compression_level,
+                min_size: settings.websocket.compression_min_size,
+            },
         }
     }
 }
@@ -129,6 +139,9 @@ pub struct WritePath {
     /// Who holds segments, longest first.
     holders: BTreeMap<u64, ConnKey>,
     holders_next: u64,
+    deflater: Deflater,
+    /// Connections with an open frame that is compressed when it is closed: at the flush, if not before.
+    deflate_open: Vec<ConnKey>,
 }
 
 impl WritePath {
@@ -147,6 +160,8 @@ impl WritePath {
             queues_free_bytes: 0,
             holders: BTreeMap::new(),
             holders_next: 0,
+            deflater: Deflater::new(limits.deflate),
+            deflate_open: Vec::new(),
         }
     }
 
@@ -175,7 +190,7 @@ impl WritePath {
             outbox.framing = framing;
         }
         if let Some(queue) = self.queue_of(conn) {
-            self.queues[queue].end_frame();
+            self.queues[queue].close_frame(&mut self.deflater);
         }
     }
 
@@ -185,7 +200,9 @@ impl WritePath {
     pub fn message(&mut self, conn: ConnKey, encode: impl FnOnce(&mut Vec<u8>, usize)) -> bool {
         let frame_max = self.limits.frame_size_target;
         let Some((queue, framing)) = self.admit(conn, 0) else { return false };
-        self.queues[queue].message(framing, frame_max, encode);
+        if self.queues[queue].message(framing, frame_max, &mut self.deflater, encode) {
+            self.deflate_open.push(conn);
+        }
         self.appended(conn, queue, framing);
         true
     }
@@ -193,17 +210,26 @@ impl WritePath {
     /// Appends bytes as they are, after everything that waits. False when the connection accepts nothing.
     pub fn raw(&mut self, conn: ConnKey, bytes: &[u8]) -> bool {
         let Some((queue, framing)) = self.admit(conn, bytes.len()) else { return false };
-        self.queues[queue].raw(framing, bytes);
+        self.queues[queue].raw(framing, bytes, &mut self.deflater);
         self.appended(conn, queue, framing);
         true
     }
 
+    /// What was compressed so far.
+    #[must_use]
+    pub fn deflate_stats(&self) -> deflate::Stats {
+        self.deflater.stats
+    }
+
     /// Puts one finished frame into the turn's segment, where spans of any number of connections can use it.
+    /// It is compressed here, once, if its framing deflates and it gets shorter.
     pub fn share(&mut self, framing: Framing, payload: &[u8]) -> Span {
+        let deflated = framing.window().and_then(|window| self.deflater.deflate(window, payload));
+        let (payload, deflated) = (deflated.unwrap_or(payload), deflated.is_some());
         let header_len = framing.header_len(payload.len());
         let (span, room) = self.segments.place(header_len + payload.len());
         let (header, body) = room.split_at_mut(header_len);
-        framing.write_header(payload.len(), header);
+        framing.write_header(payload.len(), deflated, header);
         body.copy_from_slice(payload);
         span
     }
@@ -242,7 +268,7 @@ impl WritePath {
             return;
         }
         let Some(queue) = self.accepting(conn) else { return };
-        self.queues[queue].span(span, &mut self.segments);
+        self.queues[queue].span(span, &mut self.segments, &mut self.deflater);
         self.note_holder(conn);
         self.appended(conn, queue, self.outboxes[conn.index as usize].framing);
     }
@@ -325,7 +351,7 @@ impl WritePath {
         self.queues_free_bytes -= queue.capacity();
         let outbox = &mut self.outboxes[conn.index as usize];
         if outbox.state == State::Span {
-            queue.span(outbox.span, &mut self.segments);
+            queue.span(outbox.span, &mut self.segments, &mut self.deflater);
         }
         outbox.state = State::Queued;
         outbox.queue = index;

@@ -9,6 +9,7 @@ use super::{
     framing::{Framing, frame_around},
     segments::{Segments, Span},
 };
+use crate::wire::deflate::{Deflater, Window};
 
 /// Private bytes that are whole frames, and such that are not (HTTP). They stand in [`Span::segment`].
 const PRIVATE: u32 = u32::MAX;
@@ -46,6 +47,7 @@ pub(super) struct Queue {
 struct OpenFrame {
     header_at: usize,
     payload_at: usize,
+    framing: Framing,
 }
 
 fn is_private(piece: Span) -> bool {
@@ -73,23 +75,59 @@ impl Queue {
     }
 
     /// Appends one message to the open frame or to a new one. The header is right after every message.
-    pub fn message(&mut self, framing: Framing, frame_max: usize, encode: impl FnOnce(&mut Vec<u8>, usize)) {
+    /// True when the frame is new and waits to be compressed: call [`Queue::close_frame`] before it is sent.
+    pub fn message(
+        &mut self,
+        framing: Framing,
+        frame_max: usize,
+        deflater: &mut Deflater,
+        encode: impl FnOnce(&mut Vec<u8>, usize),
+    ) -> bool {
+        let new = self.frame.is_none();
         let frame = self.frame.unwrap_or_else(|| {
             let header_at = self.private.len();
             self.private.resize(header_at + framing.header_len(0), 0);
-            OpenFrame { header_at, payload_at: self.private.len() }
+            OpenFrame { header_at, payload_at: self.private.len(), framing }
         });
         let old_end = if self.frame.is_some() { self.private.len() } else { frame.header_at };
         encode(&mut self.private, frame.payload_at);
         let payload_len = self.private.len() - frame.payload_at;
         if payload_len == 0 {
             self.private.truncate(frame.header_at);
-            return;
+            return false;
         }
         let frame = self.write_header(framing, frame, payload_len);
         let kind = if framing == Framing::Raw { UNFRAMED } else { PRIVATE };
         self.added_private(kind, old_end);
-        self.frame = (payload_len < frame_max).then_some(frame);
+        self.frame = Some(frame);
+        if payload_len >= frame_max {
+            self.close_frame(deflater);
+        }
+        new && self.frame.is_some() && framing.window().is_some()
+    }
+
+    /// The next message begins a frame. The open one, at the end of the private bytes, is compressed if that
+    /// is agreed on and makes it shorter.
+    pub fn close_frame(&mut self, deflater: &mut Deflater) {
+        if let Some(frame) = self.frame.take()
+            && let Some(window) = frame.framing.window()
+        {
+            self.deflate(frame, window, deflater);
+        }
+    }
+
+    fn deflate(&mut self, frame: OpenFrame, window: Window, deflater: &mut Deflater) {
+        let Some(deflated) = deflater.deflate(window, &self.private[frame.payload_at..]) else { return };
+        let old_end = self.private.len();
+        let payload_at = frame.header_at + frame.framing.header_len(deflated.len());
+        let end = payload_at + deflated.len();
+        self.private.truncate(end);
+        self.private[payload_at..].copy_from_slice(deflated);
+        frame.framing.write_header(deflated.len(), true, &mut self.private[frame.header_at..payload_at]);
+        self.pending -= old_end - end;
+        if let Some(last) = self.pieces.last_mut() {
+            last.to = end as u32;
+        }
     }
 
     fn write_header(&mut self, framing: Framing, frame: OpenFrame, payload_len: usize) -> OpenFrame {
@@ -99,18 +137,13 @@ impl Queue {
             self.private.resize(payload_at + payload_len, 0);
             self.private.copy_within(old, payload_at);
         }
-        framing.write_header(payload_len, &mut self.private[frame.header_at..payload_at]);
+        framing.write_header(payload_len, false, &mut self.private[frame.header_at..payload_at]);
         OpenFrame { payload_at, ..frame }
     }
 
-    /// The next message begins a frame.
-    pub fn end_frame(&mut self) {
-        self.frame = None;
-    }
-
     /// Appends bytes as they are, after everything before.
-    pub fn raw(&mut self, framing: Framing, bytes: &[u8]) {
-        self.frame = None;
+    pub fn raw(&mut self, framing: Framing, bytes: &[u8], deflater: &mut Deflater) {
+        self.close_frame(deflater);
         let old_end = self.private.len();
         self.private.extend_from_slice(bytes);
         if !bytes.is_empty() {
@@ -127,8 +160,8 @@ impl Queue {
     }
 
     /// Appends shared bytes.
-    pub fn span(&mut self, span: Span, segments: &mut Segments) {
-        self.frame = None;
+    pub fn span(&mut self, span: Span, segments: &mut Segments, deflater: &mut Deflater) {
+        self.close_frame(deflater);
         self.pending += span.len();
         if self.append(span) && self.holding {
             segments.hold(span.segment);

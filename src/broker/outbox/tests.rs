@@ -1,4 +1,8 @@
 use super::*;
+use crate::wire::{
+    deflate::Window,
+    websocket::{Role, parse_header},
+};
 use std::collections::BTreeSet;
 
 impl WritePath {
@@ -53,7 +57,13 @@ impl WritePath {
     }
 }
 
-const LIMITS: Limits = Limits { queue_max: 1000, frame_size_target: 300, held_max: 4096, segment_size: 1024 };
+const LIMITS: Limits = Limits {
+    queue_max: 1000,
+    frame_size_target: 300,
+    held_max: 4096,
+    segment_size: 1024,
+    deflate: deflate::Options { level: 1, min_size: 0 },
+};
 
 fn conn(index: u32) -> ConnKey {
     ConnKey { index, generation: 7 }
@@ -498,4 +508,120 @@ fn sent_private_bytes_are_given_up() {
     assert_eq!((write.pending(conn(0)), slow(&mut write)), (50_000, vec![]));
     let queue = &write.queues[write.queue_of(conn(0)).unwrap()];
     assert!(queue.private_len() <= 2 * 50_000 + 16 * 1024, "{} bytes", queue.private_len());
+}
+
+const LONG: &str = "a text that is long enough to be compressed, to be compressed, to be compressed";
+
+/// A write path with so many text WebSockets that agreed on compression.
+fn deflating(limits: Limits, conns: u32) -> WritePath {
+    let mut write = WritePath::new(limits);
+    for index in 0..conns {
+        write.open(conn(index));
+        write.set_framing(conn(index), Framing::DeflateText(Window::Bits15));
+    }
+    write
+}
+
+/// First byte and payload of each frame; what is compressed is inflated, and its first byte has RSV1.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, String)> {
+    let mut frames = Vec::new();
+    let mut inflater = deflate::Inflater::default();
+    while let Some(header) = parse_header(bytes, Role::Client).unwrap() {
+        let (payload, rest) = bytes[header.size..].split_at(header.len as usize);
+        let text = if header.rsv1 { inflater.inflate(payload, 1 << 20).unwrap() } else { payload };
+        assert!(!header.rsv1 || text.len() > payload.len());
+        frames.push((bytes[0], String::from_utf8_lossy(text).into_owned()));
+        bytes = rest;
+    }
+    assert!(bytes.is_empty(), "{bytes:?}");
+    frames
+}
+
+// One message per frame, in the order of what was said; what is short, or raw, stays as it is.
+#[test]
+fn private_frames_are_compressed_when_they_are_closed() {
+    let mut write = deflating(LIMITS, 1);
+    say(&mut write, conn(0), LONG.as_bytes());
+    say(&mut write, conn(0), b"and more");
+    write.raw(conn(0), b"\x8a\0");
+    say(&mut write, conn(0), b"short");
+    let span = write.share(Framing::DeflateText(Window::Bits15), LONG.as_bytes());
+    write.push_span(conn(0), span);
+    say(&mut write, conn(0), LONG.as_bytes());
+    let sent = flush(&mut write, 9999, 0).remove(0).1;
+    let both = format!("{LONG}\nand more");
+    let want = [(0xc1, both.as_str()), (0x8a, ""), (0x81, "short"), (0xc1, LONG), (0xc1, LONG)];
+    assert_eq!(frames(&sent), want.map(|(first, text)| (first, text.to_owned())));
+    let stats = write.deflate_stats();
+    assert_eq!((stats.messages, stats.in_vain), (3, 0));
+    assert_eq!(stats.bytes_before, (both.len() + 2 * LONG.len()) as u64);
+    write.check_at_rest();
+}
+
+#[test]
+fn a_shared_frame_is_compressed_once() {
+    let mut write = deflating(LIMITS, 3);
+    let span = write.share(Framing::DeflateText(Window::Bits15), LONG.as_bytes());
+    assert!(span.len() < LONG.len());
+    write.hand_out(&[conn(0), conn(1), conn(2)], span);
+    let got = flush(&mut write, 9999, 0);
+    assert_eq!(got.len(), 3);
+    assert!(got.iter().all(|(_, bytes)| frames(bytes) == [(0xc1, LONG.to_owned())]));
+    assert_eq!(write.deflate_stats().messages, 1);
+    write.check_at_rest();
+}
+
+#[test]
+fn the_least_size_is_that_of_the_frame() {
+    for (min_size, first) in [(LONG.len(), 0xc1), (LONG.len() + 1, 0x81)] {
+        let deflate = deflate::Options { level: 1, min_size };
+        let mut write = deflating(Limits { deflate, ..LIMITS }, 1);
+        say(&mut write, conn(0), LONG.as_bytes());
+        let span = write.share(Framing::DeflateText(Window::Bits9), LONG.as_bytes());
+        write.push_span(conn(0), span);
+        let sent = flush(&mut write, 9999, 0).remove(0).1;
+        assert_eq!(frames(&sent), [(first, LONG.to_owned()), (first, LONG.to_owned())]);
+    }
+}
+
+// The target is about what is said, not what is sent; a closed frame is compressed at once.
+#[test]
+fn a_long_frame_is_compressed_at_its_target() {
+    let mut write = deflating(LIMITS, 1);
+    say(&mut write, conn(0), LONG.repeat(4).as_bytes());
+    assert!(write.pending(conn(0)) < 200, "{} bytes", write.pending(conn(0)));
+    say(&mut write, conn(0), b"next");
+    let sent = flush(&mut write, 9999, 0).remove(0).1;
+    assert_eq!(frames(&sent), [(0xc1, LONG.repeat(4)), (0x81, "next".into())]);
+}
+
+// What is said while the socket is full is compressed as well, every turn for itself.
+#[test]
+fn blocked_connections_are_compressed_for() {
+    let mut write = deflating(LIMITS, 1);
+    let mut sent = Vec::new();
+    for turn in 0..3 {
+        say(&mut write, conn(0), LONG.as_bytes());
+        for (_, bytes) in flush(&mut write, if turn == 0 { 3 } else { 0 }, turn) {
+            sent.extend(bytes);
+        }
+    }
+    assert!(write.pending(conn(0)) < 3 * LONG.len());
+    write.writable(conn(0));
+    sent.extend(flush(&mut write, 9999, 9).remove(0).1);
+    assert_eq!(frames(&sent), vec![(0xc1, LONG.to_owned()); 3]);
+    write.check_at_rest();
+}
+
+// A change of framing closes the frame as what it was; who did not agree gets nothing compressed.
+#[test]
+fn only_who_agreed_is_compressed_for() {
+    let mut write = write_path(LIMITS, 1);
+    say(&mut write, conn(0), LONG.as_bytes());
+    write.set_framing(conn(0), Framing::DeflateBinary(Window::Bits12));
+    say(&mut write, conn(0), LONG.as_bytes());
+    write.set_framing(conn(0), Framing::WebSocketBinary);
+    say(&mut write, conn(0), LONG.as_bytes());
+    let sent = flush(&mut write, 9999, 0).remove(0).1;
+    assert_eq!(frames(&sent), [0x81, 0xc2, 0x82].map(|first| (first, LONG.to_owned())));
 }

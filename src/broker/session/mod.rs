@@ -148,18 +148,21 @@ impl Core {
     }
 
     /// Runs the commands of `message` until one has to wait.
+    ///
+    /// A command above `websocket.message_size_limit` breaks the protocol: only compression can bring one.
     fn run(&mut self, conn: ConnKey, message: &[u8]) {
+        let size_max = self.settings.websocket.message_size_limit;
         let Some(session) = self.sessions.get(conn) else { return };
         let mut commands = client::decode(session.protocol, message);
         loop {
             let rest = commands.rest();
             let step = match commands.next() {
                 None => return,
-                Some(Ok(command)) => {
+                Some(Ok(command)) if rest.len() - commands.rest().len() <= size_max => {
                     self.counters.increment(Counter::CommandsReceived);
                     self.command(conn, &command)
                 }
-                Some(Err(_)) => self.break_protocol(conn),
+                Some(Ok(_) | Err(_)) => self.break_protocol(conn),
             };
             match step {
                 // Questions to this very core are answered before the next command looks.
@@ -336,6 +339,13 @@ impl Core {
     /// The client's info, for what others see of it. Only connected sessions have one.
     pub(super) fn info(&self, conn: ConnKey) -> Option<Arc<ClientInfo>> {
         self.sessions.get(conn)?.info.clone()
+    }
+
+    /// Bytes of messages of this connection that wait for earlier ones.
+    #[must_use]
+    pub fn held_bytes(&self, conn: ConnKey) -> usize {
+        let held = self.sessions.get(conn).and_then(|session| session.held.as_ref());
+        held.map_or(0, |held| held.bytes)
     }
 
     /// Keeps `message` until earlier commands are through; `front`: it was the one being run.

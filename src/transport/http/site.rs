@@ -16,6 +16,7 @@ use crate::{
         upgrade,
     },
     wire::{
+        deflate::Agreement,
         forwarded::{Network, client_address},
         http::{Request, parameter},
         origin,
@@ -90,6 +91,8 @@ pub struct Upgrade {
     pub protocol: Protocol,
     /// WebSocket pings instead of protocol pings.
     pub websocket_pings: bool,
+    /// What was agreed on about permessage-deflate.
+    pub deflate: Option<Agreement>,
     /// Whom trusted proxies speak for, otherwise the peer.
     pub client: IpAddr,
 }
@@ -216,7 +219,7 @@ impl Site {
         }
         let forwarded: Vec<_> = request.values("x-forwarded-for").collect();
         let client = client_address(peer.ip(), forwarded.into_iter(), &self.trusted);
-        upgrade::accept(request, client)
+        upgrade::accept(request, client, self.settings.websocket.compression)
     }
 
     /// Once per origin, with the remedy.

@@ -21,6 +21,18 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             write_masked(&mut close, Opcode::Close, b"\x03\xe8bye", [1, 2, 3, 4]);
             vec![steered(&stream), steered(&fragments), steered(&[&fragments[..], &close].concat())]
         }
+        "inflate" => {
+            let text = br#"{"id":1,"publish":{"channel":"news","data":{"text":"news news news news"}}}"#;
+            let mut deflater = Deflater::new(deflate::Options::default());
+            let mut fast = deflater.deflate(Window::Bits15, text).unwrap().to_vec();
+            let long = deflater.deflate(Window::Bits9, &text.repeat(40)).unwrap().to_vec();
+            let stored = [&[0, 5, 0, 0xfa, 0xff][..], b"Hello", &[0]].concat();
+            let last = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
+            let offer = b"permessage-deflate; client_max_window_bits; server_max_window_bits=\"10\", x; a=b";
+            let several = [&last[..], &stored].concat();
+            fast.extend_from_slice(&[0, 0, 0xff, 0xff]);
+            [&fast[..], &long, &stored, &last, offer, &several].map(|it| [&[255, 63, 0, 0][..], it].concat()).to_vec()
+        }
         "json_commands" => [
             r#"{"id":1,"connect":{"token":"t","data":{"a":[1,2.5e3,null]},"subs":{"n":{"recover":true,"offset":5,"epoch":"e"}},"headers":{"X":"y"}}}"#,
             "{\"id\":2,\"subscribe\":{\"channel\":\"a\\u00e9\",\"tf\":{\"key\":\"t\"},\"flag\":-2}}\n{}\n{\"id\":3,\"publish\":{\"channel\":\"a\",\"data\":{\"x\": [1,\t2]}}}",

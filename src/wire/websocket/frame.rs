@@ -82,6 +82,8 @@ pub enum FrameError {
     Utf8,
     #[error("a message above the limit")]
     TooBig,
+    #[error("a compressed message that cannot be inflated")]
+    Deflate,
 }
 
 impl FrameError {
@@ -89,7 +91,7 @@ impl FrameError {
     #[must_use]
     pub const fn close_code(self) -> u16 {
         match self {
-            Self::Utf8 => 1007,
+            Self::Utf8 | Self::Deflate => 1007,
             Self::TooBig => 1009,
             Self::ReservedBit
             | Self::ReservedOpcode(_)

@@ -1,13 +1,18 @@
 use super::*;
-use crate::{broker::outbox::Limits, model::ClientId};
+use crate::{broker::outbox::Limits, model::ClientId, wire::deflate::Options};
 
 mod model;
 
 const TEXT: Class = Class { framing: Framing::WebSocketText, protocol: Protocol::Json, join_leave: false };
 const BINARY: Class =
     Class { framing: Framing::WebSocketBinary, protocol: Protocol::Protobuf, join_leave: true };
-const LIMITS: Limits =
-    Limits { queue_max: 1 << 20, frame_size_target: 200, held_max: 1 << 20, segment_size: 1024 };
+const LIMITS: Limits = Limits {
+    queue_max: 1 << 20,
+    frame_size_target: 200,
+    held_max: 1 << 20,
+    segment_size: 1024,
+    deflate: Options { level: 1, min_size: 0 },
+};
 
 fn conn(index: u32) -> ConnKey {
     ConnKey { index, generation: 0 }

@@ -1,5 +1,9 @@
 use crate::broker::group::*;
-use crate::{broker::outbox::Limits, model::ClientId};
+use crate::{
+    broker::outbox::Limits,
+    model::ClientId,
+    wire::deflate::{Inflater, Options, Window},
+};
 use arbitrary::Unstructured;
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,6 +19,7 @@ struct Seen {
     drained: usize,
     copied_out: usize,
     not_json: u64,
+    deflated: u64,
     complete: usize,
 }
 
@@ -60,11 +65,14 @@ struct World {
 }
 
 fn classes() -> impl Iterator<Item = Class> {
-    [(Framing::WebSocketText, Protocol::Json), (Framing::WebSocketBinary, Protocol::Protobuf)]
-        .into_iter()
-        .flat_map(|(framing, protocol)| {
-            [true, false].map(|join_leave| Class { framing, protocol, join_leave })
-        })
+    [
+        (Framing::WebSocketText, Protocol::Json),
+        (Framing::WebSocketBinary, Protocol::Protobuf),
+        (Framing::DeflateText(Window::Bits15), Protocol::Json),
+        (Framing::DeflateBinary(Window::Bits9), Protocol::Protobuf),
+    ]
+    .into_iter()
+    .flat_map(|(framing, protocol)| [true, false].map(|join_leave| Class { framing, protocol, join_leave }))
 }
 
 impl World {
@@ -74,6 +82,7 @@ impl World {
             frame_size_target: u.int_in_range(1..=400)?,
             held_max: u.int_in_range(0..=3000)?,
             segment_size: u.int_in_range(64..=1024)?,
+            deflate: Options { level: u.int_in_range(1..=9)?, min_size: u.int_in_range(0..=200)? },
         };
         let mut groups = Groups::new(limits.frame_size_target);
         let keys = (0..CHANNELS.len())
@@ -357,6 +366,7 @@ impl World {
             self.seen.complete += usize::from(client.end == End::Open);
         }
         self.seen.shared_frames = self.counters.value(Counter::FramesShared);
+        self.seen.deflated = self.write.deflate_stats().messages;
         self.seen.not_json = self.counters.value(Counter::PublicationsNotJson);
         Ok(self.seen)
     }
@@ -374,7 +384,7 @@ impl Client {
         let about: HashMap<&[u8], Option<usize>> =
             self.model.iter().map(|(channel, item)| (item.as_slice(), *channel)).collect();
         let mut got: BTreeMap<Option<usize>, Vec<Item>> = BTreeMap::new();
-        for item in deframe(&self.got, self.class.protocol, complete) {
+        for item in deframe(&self.got, self.class, complete) {
             let channel = about.get(item.as_slice());
             let Some(channel) = channel else { panic!("{self:?} got {item:?}, which nobody sent to it") };
             got.entry(*channel).or_default().push(item);
@@ -402,14 +412,20 @@ impl Note {
 }
 
 /// The messages and control frames in a stream of frames. What `whole` says must end with one.
-fn deframe(mut bytes: &[u8], protocol: Protocol, whole: bool) -> Vec<Item> {
+fn deframe(mut bytes: &[u8], class: Class, whole: bool) -> Vec<Item> {
     let mut items = Vec::new();
+    let mut inflater = Inflater::default();
     while let Some((header, len)) = frame_header(bytes) {
         if bytes.len() < header + len {
             break;
         }
-        let payload = &bytes[header..header + len];
-        match (bytes[0], protocol) {
+        let mut payload = &bytes[header..header + len];
+        let deflates = matches!(class.framing, Framing::DeflateText(_) | Framing::DeflateBinary(_));
+        if deflates && bytes[0] & 0x40 != 0 {
+            payload = inflater.inflate(payload, 1 << 20).unwrap();
+            assert!(payload.len() > len, "compressed and not shorter");
+        }
+        match (bytes[0] & if deflates { !0x40 } else { !0 }, class.protocol) {
             (0x81, Protocol::Json) => items.extend(payload.split(|&byte| byte == b'\n').map(<[u8]>::to_vec)),
             (0x82, Protocol::Protobuf) => split_delimited(payload, &mut items),
             (0x88 | 0x8a, _) => items.push(bytes[..header + len].to_vec()),
@@ -475,10 +491,12 @@ fn agrees_with_model_on_seeds() {
         total.drained += seen.drained;
         total.copied_out += seen.copied_out;
         total.not_json += seen.not_json;
+        total.deflated += seen.deflated;
         total.complete += seen.complete;
     }
     println!("{total:?}");
-    let Seen { shared_frames, blocked, slow, broken, drained, copied_out, not_json, complete } = total;
-    assert!(shared_frames > 0 && not_json > 0 && complete > 0);
+    let Seen { shared_frames, blocked, slow, broken, drained, copied_out, not_json, deflated, complete } =
+        total;
+    assert!(shared_frames > 0 && not_json > 0 && deflated > 0 && complete > 0);
     assert!(blocked > 0 && slow > 0 && broken > 0 && drained > 0 && copied_out > 0);
 }

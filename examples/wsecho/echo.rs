@@ -1,19 +1,11 @@
-//! A WebSocket echo server on the very codec, runtime and write path of Corecast, for conformance suites:
-//!
-//! ```text
-//! cargo run --release --example wsecho -- 127.0.0.1:9001 [message limit in bytes]
-//! ```
-//!
-//! One core, every message back as it came. Reading pauses while more than [`WAITING_MAX`] bytes wait to be
-//! written. It is not a part of the server.
+//! The driver of one core that echoes.
 
 use corecast::{
-    broker::outbox::{Limits, WritePath},
-    runtime::{
-        self, Clock, Close, CoreSeat, Cores, Driver, End, MeshOut, Net, Next, Options, Short, WriteSource,
-    },
+    broker::outbox::{Framing, Limits, WritePath},
+    runtime::{Clock, Close, CoreSeat, Driver, End, MeshOut, Net, Next, Short, WriteSource},
     stdx::slab::{Key, SideTable},
     wire::{
+        deflate::{self, Agreement, Inflater, Window, negotiate},
         http::{EMPTY_HEADER, HeadLimits, parse_head},
         websocket::{
             self, Decoder, Event, MessageKind, Opcode, Role, check_upgrade, write_close, write_header,
@@ -21,7 +13,7 @@ use corecast::{
         },
     },
 };
-use std::{net::SocketAddr, process::ExitCode};
+use std::net::SocketAddr;
 
 /// Bytes that may wait for a client before its frames are left unread.
 const WAITING_MAX: usize = 4 * 1024 * 1024;
@@ -30,14 +22,15 @@ const LINGER_MS: u32 = 2000;
 enum State {
     /// The handshake, as far as it has come.
     Head(Vec<u8>),
-    Open(Decoder),
+    Open(Decoder, Option<Agreement>),
     Closing,
 }
 
-struct Echo {
+pub struct Echo {
     write: WritePath,
     conns: SideTable<State>,
-    options: websocket::Options,
+    message_size_limit: usize,
+    inflater: Inflater,
     now: Clock,
     paused: Vec<Key>,
     pauses: Vec<Key>,
@@ -45,17 +38,19 @@ struct Echo {
 }
 
 impl Echo {
-    fn new(_seat: CoreSeat, message_size_limit: usize) -> Self {
+    pub fn new(_seat: CoreSeat, message_size_limit: usize) -> Self {
         let limits = Limits {
             queue_max: usize::MAX,
             frame_size_target: 64 * 1024,
             held_max: 64 * 1024 * 1024,
             segment_size: 256 * 1024,
+            deflate: deflate::Options::default(),
         };
         Self {
             write: WritePath::new(limits),
             conns: SideTable::default(),
-            options: websocket::Options { role: Role::Server, message_size_limit, compression: false },
+            message_size_limit,
+            inflater: Inflater::default(),
             now: Clock::default(),
             paused: Vec::new(),
             pauses: Vec::new(),
@@ -81,42 +76,51 @@ impl Echo {
             return self.close(conn, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
         };
         let mut response = Vec::new();
-        write_upgrade(&mut response, upgrade.key, None, "");
+        let agreement = negotiate(&parsed.request);
+        let extensions = agreement.map(|agreement| agreement.to_string()).unwrap_or_default();
+        write_upgrade(&mut response, upgrade.key, None, &extensions);
         self.write.raw(conn, &response);
-        self.conns.insert(conn, State::Open(Decoder::default()));
+        self.conns.insert(conn, State::Open(Decoder::default(), agreement));
         let mut rest = head[parsed.len..].to_vec();
         self.on_frames(conn, &mut rest);
     }
 
     fn on_frames(&mut self, conn: Key, bytes: &mut [u8]) {
-        let Some(State::Open(decoder)) = self.conns.get_mut(conn) else { return };
-        let mut frames = decoder.feed(bytes, &self.options);
-        let mut out = Vec::new();
+        let Some(State::Open(decoder, agreement)) = self.conns.get_mut(conn) else { return };
+        let options = websocket::Options {
+            role: Role::Server,
+            message_size_limit: self.message_size_limit,
+            compression: agreement.is_some(),
+        };
+        let window = agreement.and_then(|agreement| agreement.window);
+        let mut frames = decoder.feed(bytes, &options);
         let mut last = Vec::new();
         while last.is_empty() {
-            let (opcode, payload) = match frames.next() {
-                Ok(None) => break,
-                Ok(Some(Event::Message { kind: MessageKind::Text, payload, .. })) => (Opcode::Text, payload),
-                Ok(Some(Event::Message { payload, .. })) => (Opcode::Binary, payload),
-                Ok(Some(Event::Ping(payload))) => (Opcode::Pong, payload),
-                Ok(Some(Event::Pong(_))) => continue,
-                Ok(Some(Event::Close { code: Some(code), reason })) => {
-                    write_close(&mut last, code, reason);
-                    continue;
-                }
-                Ok(Some(Event::Close { code: None, .. })) => {
-                    write_header(&mut last, Opcode::Close, 0);
-                    continue;
-                }
-                Err(error) => {
-                    write_close(&mut last, error.close_code(), "");
-                    continue;
-                }
+            let said = match frames.next() {
+                Ok(Some(Event::Message { kind, compressed: true, payload })) => self
+                    .inflater
+                    .message(kind, payload, self.message_size_limit)
+                    .map(|payload| Some(Event::Message { kind, compressed: false, payload })),
+                said => said,
             };
-            write_header(&mut out, opcode, payload.len());
-            out.extend_from_slice(payload);
+            match said {
+                Ok(None) => break,
+                Ok(Some(Event::Message { kind, payload, .. })) => {
+                    let span = self.write.share(framing(kind, window), payload);
+                    self.write.push_span(conn, span);
+                }
+                Ok(Some(Event::Ping(payload))) => {
+                    let mut pong = Vec::new();
+                    write_header(&mut pong, Opcode::Pong, payload.len());
+                    pong.extend_from_slice(payload);
+                    self.write.raw(conn, &pong);
+                }
+                Ok(Some(Event::Pong(_))) => {}
+                Ok(Some(Event::Close { code: Some(code), reason })) => write_close(&mut last, code, reason),
+                Ok(Some(Event::Close { code: None, .. })) => write_header(&mut last, Opcode::Close, 0),
+                Err(error) => write_close(&mut last, error.close_code(), ""),
+            }
         }
-        self.write.raw(conn, &out);
         if !last.is_empty() {
             self.close(conn, &last);
         } else if self.write.pending(conn) > WAITING_MAX {
@@ -142,6 +146,15 @@ impl Echo {
         }
         let shorts = shorts.iter().map(|short| (short.index, short.sent, short.error.is_some()));
         self.write.settle(shorts, self.now.ms);
+    }
+}
+
+fn framing(kind: MessageKind, window: Option<Window>) -> Framing {
+    match (kind, window) {
+        (MessageKind::Text, None) => Framing::WebSocketText,
+        (MessageKind::Binary, None) => Framing::WebSocketBinary,
+        (MessageKind::Text, Some(window)) => Framing::DeflateText(window),
+        (MessageKind::Binary, Some(window)) => Framing::DeflateBinary(window),
     }
 }
 
@@ -173,7 +186,7 @@ impl Driver for Echo {
     fn on_data(&mut self, conn: Key, bytes: &mut [u8]) {
         match self.conns.get(conn) {
             Some(State::Head(_)) => self.on_head(conn, bytes),
-            Some(State::Open(_)) => self.on_frames(conn, bytes),
+            Some(State::Open(..)) => self.on_frames(conn, bytes),
             Some(State::Closing) | None => {}
         }
     }
@@ -219,35 +232,5 @@ impl Driver for Echo {
             net.close(conn, how);
         }
         Next::Sleep { until_ms: None }
-    }
-}
-
-fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:9001".to_owned());
-    let limit = arguments.next().unwrap_or_else(|| "67108864".to_owned());
-    let (Ok(address), Ok(limit)) = (address.parse::<SocketAddr>(), limit.parse::<usize>()) else {
-        eprintln!("usage: wsecho ADDRESS:PORT [MESSAGE_LIMIT_BYTES]");
-        return ExitCode::FAILURE;
-    };
-    let started = runtime::choose_cpus(&Cores::Count(1)).and_then(|cpus| {
-        let options = Options { cpus, addresses: vec![address], ..Options::default() };
-        runtime::start(options, move |seat| Echo::new(seat, limit))
-    });
-    match started {
-        Ok(running) => {
-            eprintln!("echo on {}", running.addresses().first().copied().unwrap_or(address));
-            match running.join() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("{error}");
-                    ExitCode::FAILURE
-                }
-            }
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
     }
 }
