@@ -45,6 +45,10 @@ pub fn run(args: &Args) -> io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", args.port))?;
     listener.set_nonblocking(true)?;
     let epoll = Epoll::new()?;
+    let ring = match args.variant {
+        Variant::Send => None,
+        Variant::Uring => Some(ring::build()?),
+    };
     epoll.add(listener.as_raw_fd(), u64::MAX)?;
     eprintln!("floor ready on {} ", listener.local_addr()?);
     let mut floor = Floor {
@@ -55,9 +59,9 @@ pub fn run(args: &Args) -> io::Result<()> {
         turn: Turn::default(),
         buffer: vec![0; BUFFER_BYTES],
     };
-    match args.variant {
-        Variant::Send => floor.run_send(),
-        Variant::Uring => ring::run(&mut floor),
+    match ring {
+        None => floor.run_send(),
+        Some(ring) => ring::run(&mut floor, ring),
     }
 }
 
