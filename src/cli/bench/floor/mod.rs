@@ -52,6 +52,10 @@ pub fn run(args: &Args) -> io::Result<()> {
     }
     listener.set_nonblocking(true)?;
     let epoll = Epoll::new()?;
+    let ring = match args.variant {
+        Variant::Send | Variant::Hold => None,
+        Variant::Uring => Some(ring::build()?),
+    };
     epoll.add(listener.as_raw_fd(), u64::MAX)?;
     eprintln!("floor ready on {} ", listener.local_addr()?);
     let mut floor = Floor {
@@ -62,11 +66,9 @@ pub fn run(args: &Args) -> io::Result<()> {
         turn: Turn::default(),
         buffer: vec![0; BUFFER_BYTES],
     };
-    match args.variant {
-        Variant::Send => floor.run_send(),
-        Variant::Uring => ring::run(&mut floor),
-        // Done above: it knows neither turns nor a protocol.
-        Variant::Hold => Ok(()),
+    match ring {
+        None => floor.run_send(),
+        Some(ring) => ring::run(&mut floor, ring),
     }
 }
 

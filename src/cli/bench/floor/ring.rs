@@ -16,13 +16,20 @@ const RECEIVE: u64 = 1 << 61;
 /// Of a publisher with a channel of its own: there may be many, and each sends little.
 const OWN_BUFFER_BYTES: usize = 4 * 1024;
 
-pub fn run(floor: &mut Floor) -> io::Result<()> {
-    let mut ring: IoUring = IoUring::builder()
+/// The ring, with what Linux 6.1 has.
+///
+/// # Errors
+/// Those of `io_uring_setup`: an older kernel, or one that forbids it.
+pub fn build() -> io::Result<IoUring> {
+    IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_submit_all()
         .setup_cqsize(65_536)
-        .build(4096)?;
+        .build(4096)
+}
+
+pub fn run(floor: &mut Floor, mut ring: IoUring) -> io::Result<()> {
     let mut events = Epoll::events();
     // One lent buffer for each publisher on the ring.
     let mut buffers: HashMap<usize, Box<[u8]>> = HashMap::new();
