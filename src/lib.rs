@@ -2,6 +2,7 @@
 //! Centrifugal client protocol. `docs/ARCHITECTURE.md` explains the rooms and who may import whom.
 
 pub mod api;
+pub mod auth;
 pub mod broker;
 #[cfg(feature = "server")]
 pub mod cli;

@@ -136,7 +136,7 @@ impl One {
         self.core.open(conn);
         self.core.start_session(
             conn,
-            SessionStart { protocol, websocket: true, websocket_pings: false, deflate: None },
+            SessionStart { protocol, websocket: true, websocket_pings: false, deflate: None, user: None },
         );
         match protocol {
             Protocol::Json => self.turn(conn, br#"{"id":1,"connect":{}}"#),

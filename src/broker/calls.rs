@@ -6,11 +6,12 @@ use super::{
     pending::{BroadcastPending, GatherPending, Gathered, Pending, SubscribeOrigin},
     permission::Grants,
     seam::{ApiReply, ApiRequest, CoreStats, Effect, PublishOptions, Target},
-    session::Place,
+    session::{Joining, Place, with_chan_info},
 };
 use crate::{
+    auth::Overrides,
     metrics::Counter,
-    model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Position, Publication, Tags, Unsubscribe},
+    model::{ConnKey, CoreId, Disconnect, ErrorCode, Position, Publication, Tags, Unsubscribe},
 };
 use std::sync::Arc;
 
@@ -271,6 +272,7 @@ impl Core {
         if !target.session.is_empty() {
             return Vec::new();
         }
+        // Sessions that wait for the subscriptions of their token are not connected yet.
         if target.client.is_empty() {
             return self.users.get(&*target.user).cloned().unwrap_or_default();
         }
@@ -280,7 +282,11 @@ impl Core {
             return Vec::new();
         };
         match &session.info {
-            Some(info) if info.client == client && *info.user == *target.user => vec![conn],
+            Some(info)
+                if info.client == client && *info.user == *target.user && session.connecting.is_none() =>
+            {
+                vec![conn]
+            }
             _ => Vec::new(),
         }
     }
@@ -303,19 +309,21 @@ impl Core {
             recoverable: recover_since.is_some(),
             join_leave: false,
         };
-        let Ok(grants) = self.grants(conn, channel, wishes) else { return };
-        let info = match chan_info {
-            Some(chan_info) => {
-                Arc::new(ClientInfo { chan_info: Some(Arc::clone(chan_info)), ..(*info).clone() })
-            }
-            None => info,
-        };
+        let Ok(grants) = self.grants(conn, channel, wishes, Overrides::default()) else { return };
         let recover = recover_since
             .filter(|_| grants.recoverable)
             .map(|position| Recover { offset: position.offset, epoch: (&*position.epoch).into() });
-        let origin = SubscribeOrigin::Server { data };
+        let joining = Joining {
+            channel,
+            info: with_chan_info(info, chan_info),
+            grants,
+            recover,
+            reject_unrecovered: false,
+            origin: SubscribeOrigin::Server { data },
+            expires_ms: u64::MAX,
+        };
         // Without credit the owner is far behind; the caller sees it in the presence of the channel.
-        self.ask_subscribe(conn, &info, channel, grants, recover, false, origin);
+        self.ask_subscribe(conn, joining);
     }
 
     fn act_unsubscribe(&mut self, conn: ConnKey, channel: &str) {

@@ -20,6 +20,7 @@ use super::{
     shard::Shard,
 };
 use crate::{
+    auth::Verifier,
     config::Settings,
     metrics::{Counter, Counters},
     model::{ConnKey, CoreId, Disconnect, ErrorCode, Now, Protocol},
@@ -59,6 +60,8 @@ pub struct SessionStart {
     pub websocket_pings: bool,
     /// permessage-deflate was agreed on, with this window for what the client is sent.
     pub deflate: Option<Window>,
+    /// The user a trusted proxy vouches for (`client.user_id_http_header`).
+    pub user: Option<Arc<str>>,
 }
 
 /// How one write of a flush ended short.
@@ -75,6 +78,8 @@ pub struct Core {
     pub(super) cores: usize,
     pub(super) settings: Arc<Settings>,
     pub(super) channels: Namespaces,
+    pub(super) connection_tokens: Verifier,
+    pub(super) subscription_tokens: Verifier,
     pub(super) now: Now,
     pub(super) rng: Rng,
     pub(super) ids: ClientIds,
@@ -124,6 +129,8 @@ impl Core {
             id: seat.id,
             cores: seat.cores,
             channels: Namespaces::new(&settings.channel),
+            connection_tokens: Verifier::of_connections(&settings.client),
+            subscription_tokens: Verifier::of_subscriptions(&settings.client),
             now,
             ids: ClientIds::new(seat.hash_key),
             owners: Owners::new(seat.hash_key, seat.cores),
@@ -262,12 +269,9 @@ impl Core {
         };
         self.write.set_framing(conn, framing);
         let stale_ms = u64::try_from(self.settings.client.stale_close_delay.as_millis()).unwrap_or(u64::MAX);
-        let session = Session::new(
-            start.protocol,
-            framing,
-            start.websocket_pings,
-            self.now.ms.saturating_add(stale_ms),
-        );
+        let stale_ms = self.now.ms.saturating_add(stale_ms);
+        let mut session = Session::new(start.protocol, framing, start.websocket_pings, stale_ms);
+        session.header_user = start.user.filter(|user| !user.is_empty());
         self.sessions.insert(conn, Box::new(session));
         self.schedule(conn);
     }

@@ -6,7 +6,7 @@
 
 use super::{group::GroupKey, mesh::OwnedKey};
 use crate::{
-    model::{CoreId, Position, Publication},
+    model::{ConnKey, CoreId, Position, Publication},
     stdx::slab::{Key, SideTable, Slab},
 };
 use std::{collections::HashMap, sync::Arc};
@@ -28,10 +28,20 @@ pub struct HubChannel {
     pub live: u32,
     /// Subscriptions waiting for the owner's answer.
     pub waiting: u32,
+    /// Publications that recovering subscribers of this core must get beside what was recovered: they came
+    /// while the reply to connect waited for other channels.
+    pub early: Vec<Early>,
     /// When the position was last found right, or a check was sent.
     pub checked_ms: u64,
     /// A timer for the position check is running.
     pub check_timer: bool,
+}
+
+/// What came for a subscriber that is not told yet.
+#[derive(Debug)]
+pub struct Early {
+    pub conn: ConnKey,
+    pub publications: Vec<Arc<Publication>>,
 }
 
 /// How a forwarded publication follows what this core has seen.
@@ -109,6 +119,7 @@ impl Hub {
                     groups: Vec::new(),
                     live: 0,
                     waiting: 0,
+                    early: Vec::new(),
                     checked_ms: 0,
                     check_timer: false,
                 });

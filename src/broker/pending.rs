@@ -89,10 +89,13 @@ pub struct SubscribePending {
 
 #[derive(Clone, Debug)]
 pub enum SubscribeOrigin {
-    /// A command of the client with this id.
-    Client { id: u32 },
+    /// A command of the client with this id; the reply says how many seconds its token has (0: none), and this data.
+    Client { id: u32, ttl: u32, data: Option<Arc<[u8]>> },
     /// The server API; the client is told by a push with this data.
     Server { data: Option<Arc<[u8]>> },
+    /// The connection's token; the client is told in the reply to connect, with this data. Without it the
+    /// connection makes no sense and ends.
+    Connect { data: Option<Arc<[u8]>> },
 }
 
 #[derive(Debug)]

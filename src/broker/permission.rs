@@ -1,8 +1,8 @@
 //! Channel names, the options of their namespaces, and who may do what with a channel.
 //!
 //! Names: `[private prefix][namespace boundary]rest[user boundary users]`, with every separator
-//! configurable and none when configured empty. Semantics follow Centrifugo v6; tokens and proxies do not
-//! exist here, so that a private channel admits nobody.
+//! configurable and none when configured empty. Semantics follow Centrifugo v6. What a subscription token
+//! allows is not asked here: without one, a private channel admits nobody.
 //!
 //! Pure functions over the configuration: no session, no channel state.
 

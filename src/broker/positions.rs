@@ -24,7 +24,12 @@ impl Core {
                 if channel.advance(&publication) == Follows::No {
                     self.insufficient(hub);
                 }
-                let Some(channel) = self.hub.get(hub) else { return };
+                let Some(channel) = self.hub.get_mut(hub) else { return };
+                // One more than may be recovered says that there were too many.
+                let most = self.settings.client.recovery_max_publication_limit;
+                for early in channel.early.iter_mut().filter(|early| early.publications.len() <= most) {
+                    early.publications.push(Arc::clone(&publication));
+                }
                 // As upstream: the first publication of a stream tells its epoch.
                 let epoch = match &channel.position {
                     Some(position) if publication.offset == 1 => Some(Arc::clone(&position.epoch)),

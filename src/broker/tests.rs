@@ -65,7 +65,7 @@ impl One {
         self.core.open(conn);
         self.core.start_session(
             conn,
-            SessionStart { protocol, websocket: true, websocket_pings: false, deflate: None },
+            SessionStart { protocol, websocket: true, websocket_pings: false, deflate: None, user: None },
         );
         conn
     }
@@ -663,3 +663,5 @@ fn json_clients_are_never_told_what_is_not_json() {
     let subscribe = r#"{"id":2,"subscribe":{"channel":"a","recover":true,"offset":1,"epoch":""}}"#;
     assert_eq!(one.hear(late, subscribe)[0], recovered);
 }
+
+mod tokens;

@@ -10,6 +10,7 @@ mod gen_config;
 mod pub_command;
 pub mod serve;
 mod sub_command;
+mod tokens;
 mod version;
 
 use crate::config::{ConfigErrors, Flag, Loaded, SourceFile, Sources, TEXT_BYTES_MAX};
@@ -45,6 +46,15 @@ enum Command {
     /// Write a configuration with every key and its default
     #[command(aliases = ["genconfig", "defaultconfig"])]
     GenConfig(gen_config::GenConfigArgs),
+    /// Make a connection token
+    #[command(alias = "gentoken")]
+    GenToken(tokens::GenTokenArgs),
+    /// Make a subscription token
+    #[command(alias = "gensubtoken")]
+    GenSubToken(tokens::GenSubTokenArgs),
+    /// Say what a token says, or why it is refused
+    #[command(aliases = ["checktoken", "checksubtoken"])]
+    CheckToken(tokens::CheckTokenArgs),
     /// Publish to a channel
     Pub(pub_command::Args),
     /// Subscribe to channels and print what arrives
@@ -69,6 +79,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::CheckConfig(args) => check_config::run(&args).map(|()| ExitCode::SUCCESS),
         Command::GenConfig(args) => gen_config::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::GenToken(args) => tokens::generate(&args).map(|()| ExitCode::SUCCESS),
+        Command::GenSubToken(args) => tokens::generate_sub(&args).map(|()| ExitCode::SUCCESS),
+        Command::CheckToken(args) => tokens::check(&args).map(|()| ExitCode::SUCCESS),
         Command::Pub(args) => pub_command::run(args).map_err(|error| Failure::Run(error.to_string())),
         Command::Sub(args) => sub_command::run(args).map_err(|error| Failure::Run(error.to_string())),
         Command::Bench(args) => bench::run(*args).map_err(|error| Failure::Run(error.to_string())),
@@ -123,7 +136,11 @@ impl ConfigArgs {
     pub fn load(&self) -> Result<Loaded, Failure> {
         let file = self.config.as_ref().map(read).transpose()?;
         let sources = Sources { file, environment: environment(), flags: self.set.clone(), dev: self.dev };
-        Ok(crate::config::load(sources)?)
+        let loaded = crate::config::load(sources)?;
+        match crate::auth::check(&loaded.settings.client) {
+            problems if problems.is_empty() => Ok(loaded),
+            problems => Err(loaded.complain(problems).into()),
+        }
     }
 }
 
@@ -178,6 +195,11 @@ mod tests {
         check("corecast checkconfig -c x", Ok("CheckConfig"));
         check("corecast genconfig", Ok("GenConfig"));
         check("corecast gen-config --format yaml", Ok("Yaml"));
+        check("corecast gentoken -c x -u 42", Ok("GenToken"));
+        check("corecast gen-sub-token -c x --user 42 --channel $a --ttl 0s", Ok("GenSubToken"));
+        check("corecast gen-sub-token -c x --user 42", Err(2));
+        check("corecast gen-token --ttl 1", Err(2));
+        check("corecast checksubtoken a.b.c", Ok("CheckToken"));
         check("corecast version", Ok("Version"));
         check("corecast --help", Err(0));
         check("corecast", Err(2));

@@ -36,21 +36,15 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("client.connect_code_to_unidirectional_disconnect", Fine::Disabled),
     ("client.connection_limit", Fine::Off),
     ("client.connection_rate_limit", Fine::Off),
-    ("client.disallow_anonymous_connection_tokens", Fine::Off),
-    ("client.expired_close_delay", Fine::Only("25s")),
-    ("client.expired_sub_close_delay", Fine::Only("25s")),
-    ("client.insecure_skip_token_signature_verify", Fine::Off),
     ("client.presence_update_interval", Fine::Only("27s")),
     ("client.proxy.connect", Fine::Disabled),
     ("client.proxy.refresh", Fine::Disabled),
     ("client.proxy", Fine::Off),
     ("client.rate_limit", Fine::Off),
-    ("client.subscribe_to_user_personal_channel", Fine::Disabled),
-    ("client.subscription_token", Fine::Disabled),
-    ("client.token.user_id_claim", Fine::Is("sub")),
-    ("client.token", Fine::Off),
+    ("client.subscribe_to_user_personal_channel.single_connection", Fine::Off),
+    ("client.subscription_token.jwks_public_endpoint", Fine::Off),
+    ("client.token.jwks_public_endpoint", Fine::Off),
     ("client.user_connection_limit", Fine::Off),
-    ("client.user_id_http_header", Fine::Off),
     ("consumers", Fine::Off),
     ("controller", Fine::Disabled),
     ("database", Fine::Disabled),
@@ -214,11 +208,11 @@ mod tests {
             &["engine.type", "engine.redis.address"],
         );
         check_value("usage_stats", r#"{"disabled":true}"#, &[]);
-        check_value("client.token", r#"{"hmac_secret_key":""}"#, &[]);
-        check_value("client.token.hmac_secret_key", "\"s\"", &["client.token.hmac_secret_key"]);
-        check_value("client.expired_close_delay", "\"25s\"", &[]);
-        check_value("client.expired_close_delay", "\"25000ms\"", &[]);
-        check_value("client.expired_close_delay", "\"0s\"", &["client.expired_close_delay"]);
+        check_value("client.token.jwks_public_endpoint", "\"\"", &[]);
+        check_value("client.token.jwks_public_endpoint", "\"s\"", &["client.token.jwks_public_endpoint"]);
+        check_value("client.presence_update_interval", "\"27s\"", &[]);
+        check_value("client.presence_update_interval", "\"27000ms\"", &[]);
+        check_value("client.presence_update_interval", "\"0s\"", &["client.presence_update_interval"]);
         check_value("proxies", "[]", &[]);
         check_value("proxies", "[{}]", &["proxies"]);
         check_value("http_server.tls", r#"{"enabled":true,"cert_pem":"x"}"#, &["http_server.tls.enabled"]);

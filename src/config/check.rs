@@ -26,6 +26,7 @@ impl Draft {
         for namespace in &settings.channel.namespaces {
             conflicts.extend(channels(settings, &keys::namespace(&namespace.name), &namespace.options));
         }
+        conflicts.extend(personal(settings));
         conflicts.extend(loopback(settings, dev));
         for Conflict { keys, found, reason } in conflicts {
             // Blame a key that somebody set: changing a default is not what they did.
@@ -95,6 +96,25 @@ fn channels(settings: &Settings, prefix: &str, options: &ChannelOptions) -> Vec<
         conflict(["history_ttl", "history_meta_ttl"], duration::show(ttl), reason);
     }
     conflicts
+}
+
+fn personal(settings: &Settings) -> Option<Conflict> {
+    let personal = &settings.client.subscribe_to_user_personal_channel;
+    let name = &personal.personal_channel_namespace;
+    let known = name.is_empty() || settings.channel.namespaces.iter().any(|it| it.name == *name);
+    let conflict = |option: &str, found: String, reason: &str| Conflict {
+        keys: vec![format!("client.subscribe_to_user_personal_channel.{option}")],
+        found,
+        reason: reason.into(),
+    };
+    if personal.enabled && !known {
+        return Some(conflict(
+            "personal_channel_namespace",
+            format!("{name:?}"),
+            "there is no such namespace",
+        ));
+    }
+    None
 }
 
 fn loopback(settings: &Settings, dev: bool) -> Option<Conflict> {

@@ -57,6 +57,9 @@ pub enum Problem {
     /// Several namespaces have the same name in the environment.
     #[error("more than one namespace can be meant: set it in the file or with --set")]
     AmbiguousVariable,
+    /// A key or an expression that is none. Not repeated: it may be a secret.
+    #[error("{key}: {reason}")]
+    Unusable { key: String, reason: String },
     /// Two settings that do not go together.
     #[error("{key} = {found}: {reason}")]
     Conflict { key: String, found: String, reason: String },

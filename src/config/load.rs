@@ -11,6 +11,7 @@ use super::{
     read::{self, Format},
     settings::Settings,
 };
+use std::collections::BTreeMap;
 
 /// Everything that can say something about settings.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +56,21 @@ pub struct Loaded {
     pub settings: Settings,
     /// What works but was hardly meant; one line each, for the log.
     pub warnings: Vec<String>,
+    /// Where each key was last set.
+    places: BTreeMap<String, Place>,
+}
+
+impl Loaded {
+    /// The errors of values only their user can judge, each a key and why: with their places.
+    #[must_use]
+    pub fn complain(&self, problems: Vec<(String, String)>) -> ConfigErrors {
+        let mut errors = ConfigErrors::default();
+        for (key, reason) in problems {
+            let place = self.places.get(&key).cloned().unwrap_or(Place::Default);
+            errors.push(place, Problem::Unusable { key, reason });
+        }
+        errors
+    }
 }
 
 /// Settings from all sources, checked.
@@ -76,12 +92,12 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigErrors> {
     if !draft.errors.is_empty() {
         return Err(draft.errors);
     }
-    let mut settings = draft.settings;
+    let Draft { mut settings, places, .. } = draft;
     if settings.http_server.address == "localhost" {
         settings.http_server.address = "127.0.0.1".into();
     }
     let warnings = warnings(&settings, &environment, dev);
-    Ok(Loaded { settings, warnings })
+    Ok(Loaded { settings, warnings, places })
 }
 
 fn apply_file(draft: &mut Draft, file: &SourceFile) {
@@ -101,6 +117,10 @@ fn warnings(settings: &Settings, environment: &[(String, String)], dev: bool) ->
     let mut warnings = Vec::new();
     if !dev && settings.client.insecure {
         warnings.push("client.insecure is on: every client may do everything".to_owned());
+    }
+    if settings.client.insecure_skip_token_signature_verify {
+        warnings
+            .push("client.insecure_skip_token_signature_verify is on: anybody can make tokens".to_owned());
     }
     if !dev && settings.http_api.insecure && !settings.http_api.disabled {
         warnings.push(

@@ -27,13 +27,15 @@ mod table;
 mod tests;
 mod values;
 
+pub use duration::parse as parse_duration;
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
 pub use load::{Flag, Loaded, SourceFile, Sources, load};
 pub use read::{Format, TEXT_BYTES_MAX};
 pub use reference::reference;
 pub use settings::{
     Backend, Channel, ChannelOptions, Client, Cores, Endpoint, EndpointKind, Health, HttpApi, HttpServer,
-    Log, Mesh, Namespace, Node, Prometheus, Runtime, Settings, Shutdown, WebSocket,
+    Log, Mesh, Namespace, Node, PersonalChannel, Prometheus, Runtime, Settings, Shutdown, SubscriptionToken,
+    Token, WebSocket,
 };
 pub use show::show;
 

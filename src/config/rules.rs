@@ -27,6 +27,10 @@ pub enum Rule {
     Name,
     /// Texts without spaces.
     Patterns,
+    /// The name of a request header, or nothing.
+    Header,
+    /// The name of a claim, or nothing.
+    Claim,
     /// Any text, never shown.
     Secret,
 }
@@ -63,6 +67,8 @@ impl Rule {
             Self::Patterns => {
                 "a list of texts without spaces such as \"https://example.com\", or \"*\"".into()
             }
+            Self::Header => "a header name of letters, digits and - _, or \"\"".into(),
+            Self::Claim => "a claim of letters, digits and _, or \"\"".into(),
             Self::Secret => "text".into(),
             Self::Any => match kind {
                 Kind::Bool => "true or false".into(),
@@ -99,6 +105,8 @@ impl Rule {
             Self::Name => {
                 it.len() >= 2 && it.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
             }
+            Self::Header => it.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
+            Self::Claim => it.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
             _ => true,
         }
     }
@@ -152,6 +160,8 @@ mod tests {
         );
         check(Rule::Mark, &["$", "::", "1234567890123456"], &["", " ", "é", "12345678901234567"]);
         check(Rule::Name, &["ab", "a-B_9.", "--"], &["", "a", "a b", "é12", "a:b"]);
+        check(Rule::Header, &["", "X-User_Id"], &["X User", "X:", "é"]);
+        check(Rule::Claim, &["", "user_id"], &["a.b", "a b"]);
         check(Rule::Words(&["", "x"]), &["", "x"], &["y"]);
     }
 

@@ -26,6 +26,8 @@ const fn seconds(seconds: u64) -> Duration {
 const SIZE: Rule = Rule::Range(1, 4 << 30);
 /// How long to wait for something: never zero, at most a day.
 const WAIT: Rule = Rule::Time(ms(1), seconds(24 * 3600));
+/// How long to be patient: at most a day.
+const GRACE: Rule = Rule::ZeroOrTime(ms(1), seconds(24 * 3600));
 /// How long to keep something: at most ten years.
 const TTL: Rule = Rule::ZeroOrTime(ms(1), seconds(87_600 * 3600));
 
@@ -107,10 +109,62 @@ sections! {
         channel_position_check_delay: Duration = seconds(40), WAIT;
         /// Accept clients without a token, as users with an empty id.
         allow_anonymous_connect_without_token: bool = false, Rule::Any;
+        /// Refuse connection tokens without a user (3507).
+        disallow_anonymous_connection_tokens: bool = false, Rule::Any;
+        /// Request header that names the user, set by a proxy in front which removes what clients send under this name. Empty: none. A token wins.
+        user_id_http_header: String = String::new(), Rule::Header;
+        /// How long a connection may outlive its token before it is disconnected with 3005: time to refresh.
+        expired_close_delay: Duration = seconds(25), GRACE;
+        /// How long a subscription may outlive its token before it ends with 2501 (3006 where the server made it): time to refresh.
+        expired_sub_close_delay: Duration = seconds(25), GRACE;
+        /// Believe tokens without looking at their signature: development only.
+        insecure_skip_token_signature_verify: bool = false, Rule::Any;
         /// Everything is allowed to everybody: development only.
         insecure: bool = false, Rule::Any;
         /// Tell clients the server's time in the reply to connect.
         connect_include_server_time: bool = false, Rule::Any;
+    }
+    + parts {
+        /// Connection tokens, and subscription tokens unless `client.subscription_token` is enabled. A key only verifies its own algorithms: which one a token claims does not matter.
+        token: Token,
+        /// Subscription tokens, where their keys and rules differ from those of connection tokens.
+        subscription_token: SubscriptionToken,
+        /// A channel of its own for every user.
+        subscribe_to_user_personal_channel: PersonalChannel,
+    }
+
+    PersonalChannel {
+        /// Subscribe every connection of a user to the channel of that user, `#` and its id (the mark is `channel.user_boundary`).
+        enabled: bool = false, Rule::Any;
+        /// Namespace of these channels. Empty: none.
+        personal_channel_namespace: String = String::new(), Rule::Any;
+    }
+
+    Token {
+        /// Secret of HS256, HS384 and HS512. Empty: tokens signed so are refused.
+        hmac_secret_key: String = String::new(), Rule::Secret;
+        /// A second secret that is accepted as well while secrets are changed.
+        hmac_previous_secret_key: String = String::new(), Rule::Secret;
+        /// Until when it is, in seconds since 1970. 0: for ever.
+        hmac_previous_secret_key_valid_until: u64 = 0, Rule::Range(0, 253_402_300_799);
+        /// Public key of RS256, RS384 and RS512 in PEM, 2048 bits or more.
+        rsa_public_key: String = String::new(), Rule::Any;
+        /// Public key in PEM of ES256 (P-256), ES384 (P-384) or ES512 (P-521), whichever its curve says.
+        ecdsa_public_key: String = String::new(), Rule::Any;
+        /// Public key of EdDSA (Ed25519) in PEM.
+        ed25519_public_key: String = String::new(), Rule::Any;
+        /// Text that `aud` must be, or have among its entries. Empty: any.
+        audience: String = String::new(), Rule::Any;
+        /// Regular expression that must match `aud` or one of its entries.
+        audience_regex: String = String::new(), Rule::Any;
+        /// Text that `iss` must be. Empty: any.
+        issuer: String = String::new(), Rule::Any;
+        /// Regular expression that must match `iss`.
+        issuer_regex: String = String::new(), Rule::Any;
+        /// Claim that holds the user's id. Empty: `sub`.
+        user_id_claim: String = String::new(), Rule::Claim;
+        /// Bytes of a token; longer ones are refused before anything in them is looked at.
+        size_max: usize = 16 * KIB, Rule::Range(64, 1 << 20);
     }
 
     Channel {
@@ -290,6 +344,37 @@ impl Section for Namespace {
 
     fn show(&self, name: &str) -> Value {
         if name == "name" { Value::text(&self.name) } else { self.options.show(name) }
+    }
+}
+
+/// Keys and rules of subscription tokens; those of connection tokens hold unless this is enabled.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct SubscriptionToken {
+    pub enabled: bool,
+    pub token: Token,
+}
+
+impl Section for SubscriptionToken {
+    fn options(&self) -> Vec<&'static Opt> {
+        const ENABLED: Opt = Opt {
+            name: "enabled",
+            kind: bool::KIND,
+            rule: Rule::Any,
+            text: " Use these for subscription tokens, and `client.token` for connection tokens only.",
+        };
+        [&ENABLED].into_iter().chain(self.token.options()).collect()
+    }
+
+    fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
+        if name == "enabled" {
+            self.enabled = read(value, &Rule::Any)?;
+            return Ok(());
+        }
+        self.token.set(name, value)
+    }
+
+    fn show(&self, name: &str) -> Value {
+        if name == "enabled" { self.enabled.show() } else { self.token.show(name) }
     }
 }
 

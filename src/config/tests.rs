@@ -65,7 +65,7 @@ fn errors_say_where_what_and_how_to_mend() {
             "c.yaml:4:7: mesh = 7: must be a section",
             // What is found is not repeated: it may be the key itself.
             "c.yaml:5:17: http_api.key = an integer: must be text",
-            r#"c.yaml:6:1: unknown key "zzzzzzzz"; nearest known key is "client""#,
+            r#"c.yaml:6:1: unknown key "zzzzzzzz"; nearest known key is "client.token.size_max""#,
         ],
     );
     bad(
@@ -101,7 +101,7 @@ fn errors_say_where_what_and_how_to_mend() {
 #[test]
 fn centrifugo_options_are_known_by_name() {
     let text = r#"{"admin": {"enabled": true, "password": "x"}, "engine": {"type": "redis"},
-        "client": {"token": {"hmac_secret_key": "secret"}},
+        "client": {"token": {"jwks_public_endpoint": "secret"}},
         "channel": {"namespaces": [{"name": "ab", "delta_publish": true, "force_recovery_mode": "stream"}]}}"#;
     let says = "is a Centrifugo option that Corecast does not support yet";
     bad(
@@ -109,16 +109,19 @@ fn centrifugo_options_are_known_by_name() {
         &[
             &format!(r#"c.json:1:23: "admin.enabled" {says} (found true); remove it"#),
             &format!(r#"c.json:1:66: "engine.type" {says} (found text); remove it"#),
-            &format!(r#"c.json:2:49: "client.token.hmac_secret_key" {says} (found text); remove it"#),
+            &format!(r#"c.json:2:54: "client.token.jwks_public_endpoint" {says} (found text); remove it"#),
             &format!(r#"c.json:3:68: "channel.namespaces.ab.delta_publish" {says} (found true); remove it"#),
         ],
     );
     bad(
-        environment(&[("CORECAST_CLIENT_TOKEN_HMAC_SECRET_KEY", "s"), ("CORECAST_ADMIN_ENABLED", "true")]),
+        environment(&[
+            ("CORECAST_CLIENT_TOKEN_JWKS_PUBLIC_ENDPOINT", "s"),
+            ("CORECAST_ADMIN_ENABLED", "true"),
+        ]),
         &[
             &format!(r#"environment CORECAST_ADMIN_ENABLED: "admin.enabled" {says} (found true); remove it"#),
             &format!(
-                r#"environment CORECAST_CLIENT_TOKEN_HMAC_SECRET_KEY: "client.token.hmac_secret_key" {says} (found text); remove it"#
+                r#"environment CORECAST_CLIENT_TOKEN_JWKS_PUBLIC_ENDPOINT: "client.token.jwks_public_endpoint" {says} (found text); remove it"#
             ),
         ],
     );

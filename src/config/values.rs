@@ -50,7 +50,7 @@ macro_rules! integers {
         }
     )*};
 }
-integers! { u16 u32 usize }
+integers! { u16 u32 u64 usize }
 
 impl OptionValue for Duration {
     const KIND: Kind = Kind::Duration;

@@ -117,7 +117,8 @@ impl World {
         let websocket_pings = self.rng.below(4) == 0;
         let deflate = [None, None, Some(Window::Bits9), Some(Window::Bits15)][self.rng.below(4) as usize];
         let protocol = self.clients[index].protocol;
-        host.opening.push((conn, SessionStart { protocol, websocket: true, websocket_pings, deflate }));
+        host.opening
+            .push((conn, SessionStart { protocol, websocket: true, websocket_pings, deflate, user: None }));
         let returns = !self.clients[index].memory.is_empty();
         self.count(if returns { "act: reconnect and recover" } else { "act: connect" });
         let client = &mut self.clients[index];

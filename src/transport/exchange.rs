@@ -253,6 +253,7 @@ impl CoreDriver {
                 websocket: true,
                 websocket_pings: upgrade.websocket_pings,
                 deflate: upgrade.deflate.and_then(|agreement| agreement.window),
+                user: upgrade.user.clone(),
             },
         );
         self.conns.insert(conn, Conn::WebSocket(WebSocket::new(upgrade.deflate.is_some())));

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 /// The subprotocol decides between JSON and Protobuf; without one the query does (`cf_protocol=protobuf`, or
 /// `format=protobuf` of old clients).
 ///
-/// `compression`: permessage-deflate may be agreed on.
+/// `compression`: permessage-deflate may be agreed on. Who the user is, the caller knows.
 pub fn accept(request: &Request<'_, '_>, client: IpAddr, compression: bool) -> Result<Upgrade, Response> {
     let granted = check_upgrade(request)
         .map_err(|refusal| Response::error(refusal.status()).with(refusal.headers()))?;
@@ -32,5 +32,5 @@ pub fn accept(request: &Request<'_, '_>, client: IpAddr, compression: bool) -> R
     let mut response = Vec::new();
     write_upgrade(&mut response, granted.key, chosen.map(|(name, _)| name), &extensions);
     let websocket_pings = says("cf_ws_frame_ping_pong", "true");
-    Ok(Upgrade { response, protocol, websocket_pings, deflate, client })
+    Ok(Upgrade { response, protocol, websocket_pings, deflate, client, user: None })
 }

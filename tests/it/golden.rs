@@ -46,7 +46,7 @@ enum Step {
 use Step::{Close, Get, Send};
 
 /// Client ids become C, epochs E.
-fn plain(line: &str) -> String {
+pub fn plain(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
     while let Some((at, len, sign)) = next_name(rest) {

@@ -11,4 +11,5 @@ mod golden;
 mod http;
 mod lifecycle;
 mod server;
+mod tokens;
 mod websocket;

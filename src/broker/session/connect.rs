@@ -1,38 +1,179 @@
-//! `connect`: who the client is, and what it is told.
+//! `connect`: who the client is, what it is told, and the subscriptions that come with it.
 
-use super::{State, Step};
+use super::{Account, Refusal, State, Step, subscribe::Joining};
 use crate::{
-    broker::{VERSION, core::Core},
-    model::{ClientInfo, ConnKey, Disconnect},
-    wire::client::{ConnectRequest, ConnectResult, Reply},
+    auth::{ConnectClaims, Refused, ServerSub},
+    broker::{VERSION, core::Core, mesh::Recover, pending::SubscribeOrigin, permission::Grants},
+    model::{ClientInfo, ConnKey, Disconnect, ErrorCode},
+    wire::client::{ConnectRequest, ConnectResult, Reply, SubscribeResult},
 };
 use std::sync::Arc;
 
+/// How long a client whose connect was refused may take to close.
+const REFUSED_CLOSE_MS: u64 = 5_000;
+
+/// Longest time to live clients are told of: a year.
+const TTL_MAX: u64 = 365 * 24 * 3600;
+
 impl Core {
     pub(super) fn connect(&mut self, conn: ConnKey, id: u32, request: &ConnectRequest<'_>) -> Step {
-        let client = &self.settings.client;
-        // No key is configured that could have signed it.
-        if !request.token.is_empty() {
-            return self.end(conn, Disconnect::INVALID_TOKEN);
-        }
-        if !client.allow_anonymous_connect_without_token && !client.insecure {
-            return self.end(conn, Disconnect::BAD_REQUEST);
-        }
+        let (claims, by_token) = match self.identify(conn, &request.token) {
+            Ok(found) => found,
+            Err(Refusal::End(disconnect)) => return self.end(conn, disconnect),
+            Err(Refusal::Error(error)) => return self.refuse_connect(conn, id, error),
+        };
+        let (expires_ms, ttl) = match self.time_left(claims.expires_unix_ms) {
+            Ok(left) => left,
+            Err(error) => return self.refuse_connect(conn, id, error),
+        };
+        let user = match &*claims.user {
+            "" => Arc::clone(&self.anonymous),
+            user => user.into(),
+        };
         let info = Arc::new(ClientInfo {
-            user: Arc::clone(&self.anonymous),
+            user,
             client: self.ids.make(self.id, conn, self.rng.next_u64()),
-            conn_info: None,
+            conn_info: claims.info,
             chan_info: None,
         });
+        let account = by_token.then(|| {
+            let channels = claims.subs.iter().map(|sub| sub.channel.clone()).collect();
+            Box::new(Account { expires_ms, channels, meta: claims.meta })
+        });
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.info = Some(info);
+            session.header_user = None;
+            session.account = account;
+        }
+        let mut subs = claims.subs;
+        if let Some(channel) = self.personal_channel(&claims.user)
+            && subs.iter().all(|sub| sub.channel != channel)
+        {
+            subs.push(ServerSub { channel, ..ServerSub::default() });
+        }
+        if subs.is_empty() {
+            self.finish_connect(conn, id, ttl, &[]);
+            return Step::Done;
+        }
+        self.begin_connecting(conn, id, ttl, subs.len());
+        self.subscribe_at_connect(conn, &subs, request)
+    }
+
+    /// The channel of this user alone, where users have one and this is one. A name that no channel may have
+    /// is nobody's.
+    fn personal_channel(&self, user: &str) -> Option<Box<str>> {
+        let personal = &self.settings.client.subscribe_to_user_personal_channel;
+        if !personal.enabled || user.is_empty() {
+            return None;
+        }
+        let names = &self.settings.channel;
+        let channel = match personal.personal_channel_namespace.as_str() {
+            "" => format!("{}{user}", names.user_boundary),
+            namespace => format!("{namespace}{}{}{user}", names.namespace_boundary, names.user_boundary),
+        };
+        let fits = self.channels.check_name(&channel).is_ok() && self.channels.resolve(&channel).is_ok();
+        fits.then(|| channel.into())
+    }
+
+    /// The client is connected from here on.
+    pub(super) fn finish_connect(
+        &mut self,
+        conn: ConnKey,
+        id: u32,
+        ttl: u32,
+        subs: &[(&str, SubscribeResult<'_>)],
+    ) {
+        let Some(info) = self.info(conn) else { return };
+        self.tell_connected(conn, id, &info, ttl, subs);
+        self.clients += 1;
+        self.remember_user(&info.user, conn);
+        let due_ms = self.first_ping_ms();
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.state = State::Connected;
+            session.due_ms = due_ms;
+        }
+        self.expect_expiry(conn);
+    }
+
+    /// Who the client is, and whether a token says so.
+    fn identify(&self, conn: ConnKey, token: &str) -> Result<(ConnectClaims, bool), Refusal> {
+        let client = &self.settings.client;
+        if !token.is_empty() {
+            let claims =
+                self.connection_tokens.connect(token, self.now.unix_ms).map_err(|refused| match refused {
+                    Refused::Expired { .. } => Refusal::Error(ErrorCode::TokenExpired),
+                    _ => Refusal::End(Disconnect::INVALID_TOKEN),
+                })?;
+            if claims.user.is_empty() && client.disallow_anonymous_connection_tokens {
+                return Err(Disconnect::PERMISSION_DENIED.into());
+            }
+            self.check_server_subs(&claims.subs)?;
+            return Ok((claims, true));
+        }
+        let user = self.sessions.get(conn).and_then(|session| session.header_user.as_ref());
+        match user {
+            Some(user) => Ok((ConnectClaims { user: (**user).into(), ..ConnectClaims::default() }, false)),
+            None if client.allow_anonymous_connect_without_token || client.insecure => {
+                Ok((ConnectClaims::default(), false))
+            }
+            None => Err(Disconnect::BAD_REQUEST.into()),
+        }
+    }
+
+    fn check_server_subs(&self, subs: &[ServerSub]) -> Result<(), Refusal> {
+        if subs.len() > self.settings.client.channel_limit {
+            return Err(Disconnect::CHANNEL_LIMIT.into());
+        }
+        for sub in subs {
+            self.channels.check_name(&sub.channel)?;
+            self.channels.resolve(&sub.channel)?;
+        }
+        Ok(())
+    }
+
+    /// When a time on the wall clock is on the core's own, and how many seconds are left until then.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Expired`]: none are.
+    pub(super) fn time_left(&self, expires_unix_ms: Option<u64>) -> Result<(u64, u32), ErrorCode> {
+        let Some(unix_ms) = expires_unix_ms else { return Ok((u64::MAX, 0)) };
+        let left_ms = unix_ms.saturating_sub(self.now.unix_ms);
+        if left_ms == 0 {
+            return Err(ErrorCode::Expired);
+        }
+        let ttl = left_ms.div_ceil(1000).min(TTL_MAX);
+        Ok((self.now.ms.saturating_add(left_ms), u32::try_from(ttl).unwrap_or(u32::MAX)))
+    }
+
+    /// The client is told why, and has a moment to go. What it sends behind is ignored.
+    fn refuse_connect(&mut self, conn: ConnKey, id: u32, error: ErrorCode) -> Step {
+        self.reply(conn, id, &Reply::Error(error));
+        let due_ms = self.now.ms + REFUSED_CLOSE_MS;
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.state = State::Refused;
+            session.due_ms = due_ms;
+        }
+        self.schedule(conn);
+        Step::Done
+    }
+
+    fn tell_connected(
+        &mut self,
+        conn: ConnKey,
+        id: u32,
+        info: &ClientInfo,
+        ttl: u32,
+        subs: &[(&str, SubscribeResult<'_>)],
+    ) {
         let (ping, pong) = self.announced_ping(conn);
         let time_ms = if self.settings.client.connect_include_server_time { self.now.unix_ms } else { 0 };
         let result = ConnectResult {
             client: info.client,
             version: VERSION,
-            expires: false,
-            ttl: 0,
+            expires: ttl > 0,
+            ttl,
             data: &[],
-            subs: &[],
+            subs,
             ping,
             pong,
             session: "",
@@ -40,15 +181,40 @@ impl Core {
             time_ms,
         };
         self.reply(conn, id, &Reply::Connect(&result));
-        self.clients += 1;
-        self.remember_user(&info.user, conn);
-        let due_ms = self.first_ping_ms();
-        if let Some(session) = self.sessions.get_mut(conn) {
-            session.state = State::Connected;
-            session.info = Some(info);
-            session.due_ms = due_ms;
+    }
+
+    /// Asks for what comes with the connection, from where the client remembers to have been.
+    fn subscribe_at_connect(
+        &mut self,
+        conn: ConnKey,
+        subs: &[ServerSub],
+        request: &ConnectRequest<'_>,
+    ) -> Step {
+        for sub in subs {
+            let known = request.subs.iter().find(|(channel, it)| **channel == *sub.channel && it.recover);
+            let wishes =
+                Grants { positioned: known.is_some(), recoverable: known.is_some(), ..Grants::default() };
+            let Some(info) = self.info(conn) else { return Step::Ended };
+            let Ok(grants) = self.grants(conn, &sub.channel, wishes, sub.overrides) else {
+                return self.end(conn, Disconnect::INTERNAL);
+            };
+            let recover = known
+                .filter(|_| grants.recoverable)
+                .map(|(_, it)| Recover { offset: it.offset, epoch: (&*it.epoch).into() });
+            let joining = Joining {
+                channel: &sub.channel,
+                info: with_chan_info(info, sub.info.as_ref()),
+                grants,
+                recover,
+                reject_unrecovered: false,
+                origin: SubscribeOrigin::Connect { data: sub.data.clone() },
+                expires_ms: u64::MAX,
+            };
+            if !self.ask_subscribe(conn, joining) {
+                // Its owner is far behind: better come back than stay without.
+                return self.end(conn, Disconnect::INTERNAL);
+            }
         }
-        self.schedule(conn);
         Step::Done
     }
 
@@ -60,5 +226,16 @@ impl Core {
         let client = &self.settings.client;
         let seconds = u32::try_from(client.ping_interval.as_secs()).unwrap_or(u32::MAX);
         (seconds, seconds > 0 && !client.pong_timeout.is_zero())
+    }
+}
+
+/// The info of a client in a channel that has one of its own for it.
+pub(in crate::broker) fn with_chan_info(
+    info: Arc<ClientInfo>,
+    chan_info: Option<&Arc<[u8]>>,
+) -> Arc<ClientInfo> {
+    match chan_info {
+        Some(chan_info) => Arc::new(ClientInfo { chan_info: Some(Arc::clone(chan_info)), ..(*info).clone() }),
+        None => info,
     }
 }

@@ -4,12 +4,19 @@
 //! credit) is held with everything behind it, bounded by `client.held_max_size`; then reading pauses.
 
 mod connect;
+mod connecting;
+mod expiry;
 mod history;
 mod ping;
 mod presence;
 mod publish;
+mod refresh;
 mod subscribe;
 mod unsubscribe;
+
+pub(super) use connect::with_chan_info;
+pub use connecting::Connecting;
+pub(super) use subscribe::Joining;
 
 use super::{
     core::Core,
@@ -33,6 +40,14 @@ pub struct Session {
     pub state: State,
     /// Pings are WebSocket frames, not protocol messages.
     pub websocket_pings: bool,
+    /// The user a proxy vouches for.
+    pub header_user: Option<Arc<str>>,
+    /// What its connection token said; none without one.
+    pub account: Option<Box<Account>>,
+    /// Set while connect waits for the subscriptions of its token.
+    pub connecting: Option<Box<Connecting>>,
+    /// When the time of the connection or of a subscription may be up; `u64::MAX`: never.
+    pub expiry_due_ms: u64,
     /// Who the client is to others; set by connect.
     pub info: Option<Arc<ClientInfo>>,
     pub subscriptions: Vec<Subscription>,
@@ -54,6 +69,40 @@ pub enum State {
     /// Nothing but `connect` is allowed.
     New,
     Connected,
+    /// Connect waits for the owners of channels; everything behind it is held.
+    Connecting,
+    /// Connect was answered with an error. Nothing is answered any more; the client has a moment to leave.
+    Refused,
+}
+
+/// What a connection token said beyond who the client is.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// When it expires on [`crate::model::Now::ms`], which does not jump; `u64::MAX`: never.
+    pub expires_ms: u64,
+    /// Its server-side subscriptions, sorted. A refreshed token must say the same.
+    pub channels: Box<[Box<str>]>,
+    /// For backends.
+    pub meta: Option<Arc<[u8]>>,
+}
+
+/// Why a command is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Error(ErrorCode),
+    End(Disconnect),
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(error: ErrorCode) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Disconnect> for Refusal {
+    fn from(disconnect: Disconnect) -> Self {
+        Self::End(disconnect)
+    }
 }
 
 #[derive(Debug)]
@@ -63,6 +112,10 @@ pub struct Subscription {
     pub positioned: bool,
     /// Made by the server: ends with a disconnect where a client's own would end with an unsubscribe push.
     pub server_side: bool,
+    /// When its token expires, as [`Account::expires_ms`].
+    pub expires_ms: u64,
+    /// The client's info where the channel has one of its own; otherwise the session's holds.
+    pub info: Option<Arc<ClientInfo>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +157,10 @@ impl Session {
             framing,
             state: State::New,
             websocket_pings,
+            header_user: None,
+            account: None,
+            connecting: None,
+            expiry_due_ms: u64::MAX,
             info: None,
             subscriptions: Vec::new(),
             held: None,
@@ -178,6 +235,8 @@ impl Core {
         let id = command.id;
         match (&command.request, session.state) {
             (Request::Connect(request), State::New) => self.connect(conn, id, request),
+            (_, State::Refused) => Step::Done,
+            (_, State::Connecting) => Step::Wait,
             (Request::Connect(_), _) | (_, State::New) => self.break_protocol(conn),
             // Nobody listens to messages without an answer; that is no reason to cut the client.
             (Request::Send { .. }, _) => Step::Done,
@@ -190,24 +249,9 @@ impl Core {
             (Request::PresenceStats { channel }, _) => self.presence_stats(conn, id, channel),
             (Request::History(request), _) => self.history(conn, id, request),
             (Request::Rpc { .. }, _) => self.refuse(conn, id, ErrorCode::NotAvailable),
-            // Connections without a token have nothing to refresh, and no key is configured to check one.
-            (Request::Refresh { token }, _) if token.is_empty() => self.break_protocol(conn),
-            (Request::Refresh { .. }, _) => self.end(conn, Disconnect::INVALID_TOKEN),
+            (Request::Refresh { token }, _) => self.refresh(conn, id, token),
             (Request::SubRefresh { channel, token }, _) => self.sub_refresh(conn, id, channel, token),
         }
-    }
-
-    fn sub_refresh(&mut self, conn: ConnKey, id: u32, channel: &str, token: &str) -> Step {
-        if channel.is_empty() {
-            return self.break_protocol(conn);
-        }
-        if !self.is_subscribed(conn, channel) {
-            return self.refuse(conn, id, ErrorCode::PermissionDenied);
-        }
-        if token.is_empty() {
-            return self.refuse(conn, id, ErrorCode::BadRequest);
-        }
-        self.end(conn, Disconnect::INVALID_TOKEN)
     }
 
     /// Queues one reply. Nothing happens when the session is gone.
@@ -266,9 +310,21 @@ impl Core {
         Step::Done
     }
 
-    /// The client broke the protocol (3501). What it asked before is answered first: the end waits for that.
+    pub(super) fn refuse_by(&mut self, conn: ConnKey, id: u32, refusal: Refusal) -> Step {
+        match refusal {
+            Refusal::Error(error) => self.refuse(conn, id, error),
+            Refusal::End(disconnect) => self.end_behind(conn, disconnect),
+        }
+    }
+
+    /// The client broke the protocol (3501).
     pub(super) fn break_protocol(&mut self, conn: ConnKey) -> Step {
-        if self.has_asks_out(conn) { Step::Wait } else { self.end(conn, Disconnect::BAD_REQUEST) }
+        self.end_behind(conn, Disconnect::BAD_REQUEST)
+    }
+
+    /// A command ends the session. What was asked before is answered first: the end waits for that.
+    pub(super) fn end_behind(&mut self, conn: ConnKey, disconnect: Disconnect) -> Step {
+        if self.has_asks_out(conn) { Step::Wait } else { self.end(conn, disconnect) }
     }
 
     /// Commands of this client wait for other cores.
@@ -313,8 +369,11 @@ impl Core {
         for subscription in std::mem::take(&mut session.subscriptions) {
             self.leave(conn, &subscription);
         }
-        let Some(session) = self.sessions.remove(conn) else { return false };
-        if let Some(info) = &session.info {
+        let Some(mut session) = self.sessions.remove(conn) else { return false };
+        if let Some(connecting) = session.connecting.take() {
+            self.undo_connecting(*connecting);
+        }
+        if let Some(info) = session.info.as_ref().filter(|_| session.state == State::Connected) {
             self.clients -= 1;
             self.forget_user(&info.user, conn);
         }
@@ -332,8 +391,12 @@ impl Core {
     }
 
     pub(super) fn subscription(&self, conn: ConnKey, channel: &str) -> Option<Place> {
+        self.find_subscription(conn, channel).map(|it| it.place)
+    }
+
+    pub(super) fn find_subscription(&self, conn: ConnKey, channel: &str) -> Option<&Subscription> {
         let hub = self.hub.find(channel)?;
-        Some(self.sessions.get(conn)?.find(hub)?.place)
+        self.sessions.get(conn)?.find(hub)
     }
 
     /// The client's info, for what others see of it. Only connected sessions have one.

@@ -1,5 +1,5 @@
 //! Pings, pongs, and the one deadline a session has in the wheel: stale while it has not connected, then the
-//! earlier of the next ping and the overdue pong.
+//! earliest of the next ping, the overdue pong, and the end of a token's time.
 
 use super::{State, Step};
 use crate::{
@@ -41,6 +41,7 @@ impl Core {
             0 => session.due_ms,
             pong_due_ms => session.due_ms.min(pong_due_ms),
         };
+        let due_ms = due_ms.min(session.expiry_due_ms);
         // Never u64::MAX: that is no deadline.
         let due_ms = if due_ms == u64::MAX { due_ms } else { due_ms.next_multiple_of(GRID_MS) };
         if due_ms < session.wheel_ms {
@@ -63,7 +64,8 @@ impl Core {
         session.wheel_ms = u64::MAX;
         if session.state != State::Connected {
             if session.due_ms <= now_ms {
-                self.end(conn, Disconnect::STALE);
+                let refused = session.state == State::Refused;
+                self.end(conn, if refused { Disconnect::CONNECTION_CLOSED } else { Disconnect::STALE });
             }
         } else if session.pong_due_ms != 0 && session.pong_due_ms <= now_ms {
             if session.held.is_some() {
@@ -78,6 +80,7 @@ impl Core {
         } else if session.due_ms <= now_ms {
             self.ping(conn);
         }
+        self.on_expiry_timer(conn);
         self.schedule(conn);
     }
 

@@ -20,7 +20,9 @@ impl Core {
         if channel.is_empty() {
             return self.break_protocol(conn);
         }
-        let place = self.subscription(conn, channel);
+        let subscription = self.find_subscription(conn, channel);
+        let place = subscription.map(|it| it.place);
+        let own_info = subscription.and_then(|it| it.info.clone());
         if matches!(place, Some(Place::Waiting(_))) {
             return Step::Wait;
         }
@@ -35,7 +37,7 @@ impl Core {
             return self.refuse(conn, id, error);
         }
         let Some(session) = self.sessions.get(conn) else { return Step::Ended };
-        let info = session.info.as_ref();
+        let info = own_info.as_ref().or(session.info.as_ref());
         let json = session.protocol == Protocol::Json;
         let publication =
             || Publication { data: data.into(), info: info.cloned(), json, ..Publication::default() };

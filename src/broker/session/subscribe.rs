@@ -3,8 +3,9 @@
 //! The owner forwards everything it publishes after its answer, and the mesh keeps order: joining when the
 //! answer arrives neither misses a publication nor sees one twice.
 
-use super::{Place, Step, Subscription};
+use super::{Place, Refusal, Step, Subscription, connect::with_chan_info};
 use crate::{
+    auth::{Overrides, SubscribeClaims},
     broker::{
         core::Core,
         group::Class,
@@ -21,6 +22,18 @@ use crate::{
 };
 use std::sync::Arc;
 
+/// A subscription that may be asked for.
+pub(in crate::broker) struct Joining<'a> {
+    pub channel: &'a str,
+    pub info: Arc<ClientInfo>,
+    pub grants: Grants,
+    pub recover: Option<Recover>,
+    pub reject_unrecovered: bool,
+    pub origin: SubscribeOrigin,
+    /// As in [`Subscription`].
+    pub expires_ms: u64,
+}
+
 /// Bit of `SubscribeRequest::flag`: answer error 112 instead of "not recovered".
 const REJECT_UNRECOVERED: i64 = 2;
 
@@ -33,47 +46,71 @@ impl Core {
         if self.is_subscribing(conn, channel) {
             return Step::Wait;
         }
-        let grants = match self.subscribe_grants(conn, request) {
-            Ok(grants) => grants,
+        let (grants, claims) = match self.subscribe_grants(conn, request) {
+            Ok(found) => found,
+            Err(refusal) => return self.refuse_by(conn, id, refusal),
+        };
+        let (expires_ms, ttl) = match self.time_left(claims.expires_unix_ms) {
+            Ok(left) => left,
             Err(error) => return self.refuse(conn, id, error),
         };
         let Some(info) = self.info(conn) else { return Step::Ended };
         let recover = (request.recover && grants.recoverable)
             .then(|| Recover { offset: request.offset, epoch: (&*request.epoch).into() });
-        let reject_unrecovered = request.flag & REJECT_UNRECOVERED != 0;
-        let origin = SubscribeOrigin::Client { id };
-        if self.ask_subscribe(conn, &info, channel, grants, recover, reject_unrecovered, origin) {
+        let joining = Joining {
+            channel,
+            info: with_chan_info(info, claims.info.as_ref()),
+            grants,
+            recover,
+            reject_unrecovered: request.flag & REJECT_UNRECOVERED != 0,
+            origin: SubscribeOrigin::Client { id, ttl, data: claims.data },
+            expires_ms,
+        };
+        if self.ask_subscribe(conn, joining) {
             return Step::Done;
         }
         let owner = self.owners.of(channel);
         self.wait_for_credit(conn, owner)
     }
 
-    fn subscribe_grants(&self, conn: ConnKey, request: &SubscribeRequest<'_>) -> Result<Grants, ErrorCode> {
+    /// What the client gets, and what its token says (nothing without one). A token allows what the options do
+    /// not; a wrong one is refused also where none is needed.
+    fn subscribe_grants(
+        &self,
+        conn: ConnKey,
+        request: &SubscribeRequest<'_>,
+    ) -> Result<(Grants, SubscribeClaims), Refusal> {
         let channel = &*request.channel;
         self.channels.check_name(channel)?;
         match self.subscription(conn, channel) {
             None => {}
-            Some(Place::Abandoned(_)) => return Err(ErrorCode::Internal),
-            Some(Place::Live { .. } | Place::Waiting(_)) => return Err(ErrorCode::AlreadySubscribed),
+            Some(Place::Abandoned(_)) => return Err(ErrorCode::Internal.into()),
+            Some(Place::Live { .. } | Place::Waiting(_)) => return Err(ErrorCode::AlreadySubscribed.into()),
         }
-        let Some(session) = self.sessions.get(conn) else { return Err(ErrorCode::Internal) };
+        let Some(session) = self.sessions.get(conn) else { return Err(ErrorCode::Internal.into()) };
         if session.subscriptions.len() >= self.settings.client.channel_limit {
-            return Err(ErrorCode::LimitExceeded);
+            return Err(ErrorCode::LimitExceeded.into());
         }
-        self.allow(conn, channel, Verb::Subscribe)?;
+        let claims = if request.token.is_empty() {
+            self.allow(conn, channel, Verb::Subscribe)?;
+            SubscribeClaims::default()
+        } else {
+            self.channels.resolve(channel)?;
+            let invalid = ErrorCode::PermissionDenied.into();
+            self.check_subscription_token(conn, channel, &request.token, invalid)?
+        };
         if request.has_tags_filter {
-            return Err(ErrorCode::BadRequest);
+            return Err(ErrorCode::BadRequest.into());
         }
         if request.kind != 0 {
-            return Err(ErrorCode::PermissionDenied);
+            return Err(ErrorCode::PermissionDenied.into());
         }
         let wishes = Grants {
             positioned: request.positioned,
             recoverable: request.recoverable,
             join_leave: request.join_leave,
         };
-        self.grants(conn, channel, wishes)
+        Ok((self.grants(conn, channel, wishes, claims.overrides)?, claims))
     }
 
     /// What a subscription of this client to `channel` gets of what it wishes.
@@ -82,30 +119,33 @@ impl Core {
         conn: ConnKey,
         channel: &str,
         wishes: Grants,
+        overrides: Overrides,
     ) -> Result<Grants, ErrorCode> {
-        let options = self.channels.resolve(channel)?;
-        Ok(Namespaces::grant(options, self.who(conn, channel)?, wishes))
+        let (options, who) = (self.channels.resolve(channel)?, self.who(conn, channel)?);
+        if overrides == Overrides::default() {
+            return Ok(Namespaces::grant(options, who, wishes));
+        }
+        let mut options = options.clone();
+        for (option, said) in [
+            (&mut options.force_recovery, overrides.force_recovery),
+            (&mut options.force_positioning, overrides.force_positioning),
+            (&mut options.force_push_join_leave, overrides.force_push_join_leave),
+        ] {
+            *option = said.unwrap_or(*option);
+        }
+        Ok(Namespaces::grant(&options, who, wishes))
     }
 
     /// Sends the ask; false when there is no credit (nothing happened then).
-    #[expect(clippy::too_many_arguments, reason = "the parts of one ask, named at both call sites")]
-    pub(in crate::broker) fn ask_subscribe(
-        &mut self,
-        conn: ConnKey,
-        info: &Arc<ClientInfo>,
-        channel: &str,
-        grants: Grants,
-        recover: Option<Recover>,
-        reject_unrecovered: bool,
-        origin: SubscribeOrigin,
-    ) -> bool {
+    pub(in crate::broker) fn ask_subscribe(&mut self, conn: ConnKey, joining: Joining<'_>) -> bool {
+        let Joining { channel, info, grants, recover, reject_unrecovered, origin, expires_ms } = joining;
         let owner = self.owners.of(channel);
         if !self.out.take_credit(owner) {
             return false;
         }
         let hub = self.hub.expect(channel, || owner);
         let Some(name) = self.hub.get(hub).map(|channel| Arc::clone(&channel.name)) else { return false };
-        let server_side = matches!(origin, SubscribeOrigin::Server { .. });
+        let server_side = !matches!(origin, SubscribeOrigin::Client { .. });
         let pending = Pending::Subscribe(SubscribePending {
             conn,
             client: info.client,
@@ -118,7 +158,7 @@ impl Core {
         });
         let ask = Ask::Subscribe(SubscribeAsk {
             channel: name,
-            info: Arc::clone(info),
+            info: Arc::clone(&info),
             recover,
             reject_unrecovered,
             positioned: grants.positioned,
@@ -130,7 +170,12 @@ impl Core {
                 place: Place::Waiting(key),
                 positioned: grants.positioned,
                 server_side,
+                expires_ms,
+                info: info.chan_info.is_some().then_some(info),
             });
+        }
+        if expires_ms != u64::MAX {
+            self.expect_expiry(conn);
         }
         true
     }
@@ -151,6 +196,9 @@ impl Core {
             .get(pending.conn)
             .and_then(|session| session.find(hub))
             .is_some_and(|subscription| subscription.place == waits);
+        if expected && matches!(pending.origin, SubscribeOrigin::Connect { .. }) {
+            return self.on_connect_answer(pending, answer);
+        }
         if let Some(channel) = self.hub.get_mut(hub) {
             channel.waiting -= 1;
         }
@@ -196,9 +244,13 @@ impl Core {
         let shown = answer.position.as_ref().filter(|_| grants.positioned);
         let (epoch, top) = shown.map_or(("", 0), |position| (&*position.epoch, position.offset));
         match &pending.origin {
-            SubscribeOrigin::Client { id } => {
+            SubscribeOrigin::Client { id, ttl, data } => {
+                let json = self.sessions.get(pending.conn).is_some_and(|it| it.protocol == Protocol::Json);
                 let offset = if answer.recovered { pending.recover_from.unwrap_or(top) } else { top };
                 let result = SubscribeResult {
+                    expires: *ttl > 0,
+                    ttl: *ttl,
+                    data: data.as_deref().filter(|data| !json || is_json(data)).unwrap_or_default(),
                     recoverable: grants.recoverable,
                     positioned: grants.positioned,
                     epoch,
@@ -206,10 +258,10 @@ impl Core {
                     publications: &answer.publications,
                     recovered: answer.recovered,
                     was_recovering: pending.recover_from.is_some(),
-                    ..SubscribeResult::default()
                 };
                 self.reply(pending.conn, *id, &Reply::Subscribe(&result));
             }
+            SubscribeOrigin::Connect { .. } => {}
             SubscribeOrigin::Server { data } => {
                 let Some(name) = self.hub.get(pending.hub).map(|channel| Arc::clone(&channel.name)) else {
                     return;
@@ -232,7 +284,7 @@ impl Core {
 
     /// From here on the client gets what the channel's group gets. Lists are closed before somebody joins,
     /// so a member starts at a frame boundary.
-    fn join_group(&mut self, conn: ConnKey, hub: HubKey, grants: Grants) {
+    pub(super) fn join_group(&mut self, conn: ConnKey, hub: HubKey, grants: Grants) {
         let Some(session) = self.sessions.get(conn) else { return };
         let class =
             Class { framing: session.framing, protocol: session.protocol, join_leave: grants.join_leave };
@@ -261,9 +313,7 @@ impl Core {
             && subscription.place == waits
         {
             subscription.place = Place::Abandoned(key);
-            if let SubscribeOrigin::Client { id } = pending.origin {
-                self.reply(pending.conn, id, &Reply::Error(ErrorCode::Internal));
-            }
+            self.tell_unmade(pending, ErrorCode::Internal);
         }
     }
 
@@ -288,9 +338,17 @@ impl Core {
             && session.find(pending.hub).is_some_and(|subscription| subscription.place == waits)
         {
             session.forget(pending.hub);
-            if let SubscribeOrigin::Client { id } = pending.origin {
-                self.reply(pending.conn, id, &Reply::Error(error));
+            self.tell_unmade(pending, error);
+        }
+    }
+
+    fn tell_unmade(&mut self, pending: &SubscribePending, error: ErrorCode) {
+        match pending.origin {
+            SubscribeOrigin::Client { id, .. } => self.reply(pending.conn, id, &Reply::Error(error)),
+            SubscribeOrigin::Connect { .. } => {
+                self.end(pending.conn, Disconnect::INTERNAL);
             }
+            SubscribeOrigin::Server { .. } => {}
         }
     }
 
@@ -299,6 +357,7 @@ impl Core {
     pub(in crate::broker) fn insufficient(&mut self, hub: HubKey) {
         let Some(channel) = self.hub.get_mut(hub) else { return };
         channel.position = None;
+        channel.early = Vec::new();
         let mut members: Vec<ConnKey> = Vec::new();
         for &group in &channel.groups {
             members.extend_from_slice(self.groups.members(group));

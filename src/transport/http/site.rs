@@ -95,6 +95,8 @@ pub struct Upgrade {
     pub deflate: Option<Agreement>,
     /// Whom trusted proxies speak for, otherwise the peer.
     pub client: IpAddr,
+    /// What `client.user_id_http_header` says.
+    pub user: Option<Arc<str>>,
 }
 
 impl Site {
@@ -219,7 +221,10 @@ impl Site {
         }
         let forwarded: Vec<_> = request.values("x-forwarded-for").collect();
         let client = client_address(peer.ip(), forwarded.into_iter(), &self.trusted);
-        upgrade::accept(request, client, self.settings.websocket.compression)
+        let header = self.settings.client.user_id_http_header.as_str();
+        let user = if header.is_empty() { None } else { request.header(header).map(Arc::from) };
+        let upgrade = upgrade::accept(request, client, self.settings.websocket.compression)?;
+        Ok(Upgrade { user, ..upgrade })
     }
 
     /// Once per origin, with the remedy.

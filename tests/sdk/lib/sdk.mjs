@@ -10,14 +10,14 @@ const text = { encode: new TextEncoder(), decode: new TextDecoder() };
 
 export const JSON_SDK = {
   name: 'JSON',
-  make: (url) => new JsonCentrifuge(url, options),
+  make: (url, more) => new JsonCentrifuge(url, { ...options, ...more }),
   pack: (value) => value,
   unpack: (data) => data,
 };
 
 export const PROTOBUF_SDK = {
   name: 'Protobuf',
-  make: (url) => new ProtobufCentrifuge(url, options),
+  make: (url, more) => new ProtobufCentrifuge(url, { ...options, ...more }),
   pack: (value) => text.encode.encode(JSON.stringify(value)),
   unpack: (data) => JSON.parse(text.decode.decode(data)),
 };
@@ -26,9 +26,9 @@ export const SDKS = [JSON_SDK, PROTOBUF_SDK];
 
 /** A client that notes everything it is told. */
 export class Peer {
-  constructor(sdk, url) {
+  constructor(sdk, url, more = {}) {
     this.sdk = sdk;
-    this.client = sdk.make(url);
+    this.client = sdk.make(url, more);
     this.connecting = [];
     this.disconnected = [];
     this.client.on('connecting', (ctx) => this.connecting.push(ctx));

@@ -77,11 +77,12 @@ def free_port():
 
 
 class Server:
-    def __init__(self):
+    def __init__(self, client=None):
+        """`client`: settings of that section in place of the usual ones."""
         self.port = free_port()
         self.directory = tempfile.TemporaryDirectory(prefix="corecast-sdk-")
         config = pathlib.Path(self.directory.name, "config.json")
-        config.write_text(json.dumps(CONFIG))
+        config.write_text(json.dumps(CONFIG | ({"client": client} if client else {})))
         self.log = open(pathlib.Path(self.directory.name, "log"), "w+", encoding="utf-8")
         self.process = subprocess.Popen(
             [binary(), "serve", "--config", str(config), "--set", f"http_server.port={self.port}"],
@@ -210,11 +211,17 @@ class Room(SubscriptionEventHandler):
 
 
 class Peer(ClientEventHandler):
-    def __init__(self, url, protobuf):
+    def __init__(self, url, protobuf, **more):
         self.protobuf, self.id = protobuf, None
         self.connecting, self.disconnected, self.errors = [], [], []
         self.client = Client(
-            url, events=self, use_protobuf=protobuf, proxy=None, min_reconnect_delay=0.05, max_reconnect_delay=0.3
+            url,
+            events=self,
+            use_protobuf=protobuf,
+            proxy=None,
+            min_reconnect_delay=0.05,
+            max_reconnect_delay=0.3,
+            **more,
         )
 
     def pack(self, value):
@@ -240,10 +247,10 @@ class Peer(ClientEventHandler):
         await until(lambda: self.id, "connected")
         return self
 
-    async def join(self, channel, join_leave=False):
+    async def join(self, channel, join_leave=False, **more):
         room = Room(self)
         room.sub = self.client.new_subscription(
-            channel, events=room, join_leave=join_leave, min_resubscribe_delay=0.05, max_resubscribe_delay=0.3
+            channel, events=room, join_leave=join_leave, min_resubscribe_delay=0.05, max_resubscribe_delay=0.3, **more
         )
         await room.sub.subscribe()
         await until(lambda: room.subscribed or room.unsubscribed, f"an answer for {channel}")

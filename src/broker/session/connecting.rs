@@ -1,0 +1,171 @@
+//! Connect waits: the reply tells of every subscription the token brings, so their owners are asked first.
+//!
+//! A subscription begins with the reply. What its channel publishes between the owner's answer and then is
+//! before its beginning, unless it recovers: then that is kept (`Early` in the hub) and counts as recovered.
+//! Too much of it, as with any recovery, is `recovered: false`.
+
+use super::State;
+use crate::{
+    broker::{
+        core::Core,
+        hub::{Early, HubKey},
+        mesh::Subscribed,
+        pending::{SubscribeOrigin, SubscribePending},
+    },
+    model::{ConnKey, Disconnect, Position, Protocol, Publication},
+    wire::{client::SubscribeResult, json::is_json},
+};
+use std::sync::Arc;
+
+/// A connect that was not answered yet.
+#[derive(Debug)]
+pub struct Connecting {
+    id: u32,
+    ttl: u32,
+    /// Owners that have not answered.
+    left: usize,
+    ready: Vec<(SubscribePending, Subscribed)>,
+}
+
+/// What the reply says of one subscription.
+struct Told {
+    channel: Arc<str>,
+    position: Option<Position>,
+    publications: Vec<Arc<Publication>>,
+    recovered: bool,
+}
+
+impl Core {
+    pub(super) fn begin_connecting(&mut self, conn: ConnKey, id: u32, ttl: u32, left: usize) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.state = State::Connecting;
+            session.connecting =
+                Some(Box::new(Connecting { id, ttl, left, ready: Vec::with_capacity(left) }));
+        }
+    }
+
+    /// The owner took a subscriber whose client still waits for others.
+    pub(super) fn on_connect_answer(&mut self, pending: SubscribePending, answer: Subscribed) {
+        let (conn, hub) = (pending.conn, pending.hub);
+        if answer.recovered
+            && let Some(channel) = self.hub.get_mut(hub)
+        {
+            channel.early.push(Early { conn, publications: Vec::new() });
+        }
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(connecting) = &mut session.connecting else { return };
+        connecting.left -= 1;
+        connecting.ready.push((pending, answer));
+        if connecting.left == 0
+            && let Some(connecting) = session.connecting.take()
+        {
+            self.answer_connect(conn, *connecting);
+        }
+    }
+
+    fn answer_connect(&mut self, conn: ConnKey, mut connecting: Connecting) {
+        let mut told = Vec::with_capacity(connecting.ready.len());
+        for (pending, answer) in &mut connecting.ready {
+            let Some(one) = self.beginning(conn, pending, answer) else {
+                // Publications were lost meanwhile: the client comes back and recovers.
+                if let Some(session) = self.sessions.get_mut(conn) {
+                    session.connecting = Some(Box::new(connecting));
+                }
+                self.end(conn, Disconnect::INSUFFICIENT_STATE);
+                return;
+            };
+            told.push(one);
+        }
+        let json = self.sessions.get(conn).is_some_and(|it| it.protocol == Protocol::Json);
+        let results: Vec<_> = connecting
+            .ready
+            .iter()
+            .zip(&told)
+            .map(|((pending, _), told)| (&*told.channel, result(pending, told, json)))
+            .collect();
+        self.finish_connect(conn, connecting.id, connecting.ttl, &results);
+        for (pending, _) in &connecting.ready {
+            if let Some(channel) = self.hub.get_mut(pending.hub) {
+                channel.waiting -= 1;
+            }
+            self.join_group(conn, pending.hub, pending.grants);
+            if pending.grants.positioned {
+                self.schedule_position_check(pending.hub);
+            }
+        }
+    }
+
+    /// Where a subscription begins: at the position of this core, with what came on top of what was recovered.
+    /// `None`: nobody knows where that is.
+    fn beginning(
+        &mut self,
+        conn: ConnKey,
+        pending: &SubscribePending,
+        answer: &mut Subscribed,
+    ) -> Option<Told> {
+        let most = self.settings.client.recovery_max_publication_limit;
+        let early = self.take_early(pending.hub, conn);
+        if answer.recovered && early.is_none() {
+            return None;
+        }
+        let channel = self.hub.get(pending.hub)?;
+        let name = Arc::clone(&channel.name);
+        let position = channel.position.clone();
+        if pending.grants.positioned && position.is_none() {
+            return None;
+        }
+        let mut publications = std::mem::take(&mut answer.publications);
+        publications.extend(early.into_iter().flatten());
+        let recovered = answer.recovered && publications.len() <= most;
+        if recovered {
+            self.withhold(conn, &mut publications);
+        } else {
+            publications.clear();
+        }
+        Some(Told { channel: name, position, publications, recovered })
+    }
+
+    /// `None`: nothing is kept, or some of it was lost on the way.
+    fn take_early(&mut self, hub: HubKey, conn: ConnKey) -> Option<Vec<Arc<Publication>>> {
+        let channel = self.hub.get_mut(hub)?;
+        let at = channel.early.iter().position(|early| early.conn == conn)?;
+        let early = channel.early.swap_remove(at);
+        if channel.early.is_empty() {
+            channel.early = Vec::new();
+        }
+        Some(early.publications)
+    }
+
+    /// The session has ended: its owners are told. Those that have not answered are when they do.
+    pub(super) fn undo_connecting(&mut self, connecting: Connecting) {
+        for (pending, _) in connecting.ready {
+            self.take_early(pending.hub, pending.conn);
+            if let Some(channel) = self.hub.get_mut(pending.hub) {
+                channel.waiting -= 1;
+            }
+            self.tell_unsubscribed(pending.hub, pending.client);
+            self.hub.release_if_unused(pending.hub);
+        }
+    }
+}
+
+fn result<'a>(pending: &'a SubscribePending, told: &'a Told, json: bool) -> SubscribeResult<'a> {
+    let grants = pending.grants;
+    let shown = told.position.as_ref().filter(|_| grants.positioned);
+    let (epoch, top) = shown.map_or(("", 0), |position| (&*position.epoch, position.offset));
+    let data = match &pending.origin {
+        SubscribeOrigin::Connect { data } => data.as_deref().filter(|data| !json || is_json(data)),
+        _ => None,
+    };
+    SubscribeResult {
+        recoverable: grants.recoverable,
+        positioned: grants.positioned,
+        epoch,
+        offset: if told.recovered { pending.recover_from.unwrap_or(top) } else { top },
+        publications: &told.publications,
+        recovered: told.recovered,
+        was_recovering: pending.recover_from.is_some(),
+        data: data.unwrap_or_default(),
+        ..SubscribeResult::default()
+    }
+}

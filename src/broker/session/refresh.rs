@@ -1,0 +1,108 @@
+//! `refresh` and `sub_refresh`: a new token for the connection, or for one subscription.
+
+use super::{Refusal, Step, connect::with_chan_info};
+use crate::{
+    auth::{ConnectClaims, Refused, SubscribeClaims},
+    broker::core::Core,
+    model::{ClientInfo, ConnKey, Disconnect, ErrorCode},
+    wire::client::Reply,
+};
+use std::sync::Arc;
+
+impl Core {
+    /// The new token must be of the same user and bring the same subscriptions; with others the client
+    /// reconnects (3010) and gets them.
+    pub(super) fn refresh(&mut self, conn: ConnKey, id: u32, token: &str) -> Step {
+        if token.is_empty() {
+            return self.break_protocol(conn);
+        }
+        let (claims, expires_ms, ttl) = match self.refreshed(conn, token) {
+            Ok(found) => found,
+            Err(disconnect) => return self.end_behind(conn, disconnect),
+        };
+        let info = self.info(conn).filter(|_| claims.info.is_some());
+        if let Some(session) = self.sessions.get_mut(conn) {
+            if let Some(info) = info {
+                session.info = Some(Arc::new(ClientInfo { conn_info: claims.info, ..(*info).clone() }));
+            }
+            let account = session.account.get_or_insert_default();
+            account.expires_ms = expires_ms;
+            account.meta = claims.meta;
+        }
+        self.expect_expiry(conn);
+        self.reply(conn, id, &Reply::Refresh { expires: ttl > 0, ttl });
+        Step::Done
+    }
+
+    fn refreshed(&self, conn: ConnKey, token: &str) -> Result<(ConnectClaims, u64, u32), Disconnect> {
+        let claims = self.connection_tokens.connect(token, self.now.unix_ms).map_err(|it| match it {
+            Refused::Expired { .. } => Disconnect::EXPIRED,
+            _ => Disconnect::INVALID_TOKEN,
+        })?;
+        let session = self.sessions.get(conn).ok_or(Disconnect::INTERNAL)?;
+        if session.info.as_ref().is_none_or(|info| *info.user != *claims.user) {
+            return Err(Disconnect::INVALID_TOKEN);
+        }
+        let brought = session.account.as_ref().map_or(&[][..], |account| &account.channels);
+        if !brought.iter().eq(claims.subs.iter().map(|sub| &sub.channel)) {
+            return Err(Disconnect::INSUFFICIENT_STATE);
+        }
+        let (expires_ms, ttl) = self.time_left(claims.expires_unix_ms).map_err(|_| Disconnect::EXPIRED)?;
+        Ok((claims, expires_ms, ttl))
+    }
+
+    pub(super) fn sub_refresh(&mut self, conn: ConnKey, id: u32, channel: &str, token: &str) -> Step {
+        if channel.is_empty() {
+            return self.break_protocol(conn);
+        }
+        if self.is_subscribing(conn, channel) {
+            return Step::Wait;
+        }
+        if !self.is_subscribed(conn, channel) {
+            return self.refuse(conn, id, ErrorCode::PermissionDenied);
+        }
+        if token.is_empty() {
+            return self.refuse(conn, id, ErrorCode::BadRequest);
+        }
+        let found = self.check_subscription_token(conn, channel, token, Disconnect::INVALID_TOKEN.into());
+        let found = found.and_then(|claims| Ok((self.time_left(claims.expires_unix_ms)?, claims.info)));
+        let ((expires_ms, ttl), chan_info) = match found {
+            Ok(found) => found,
+            Err(refusal) => return self.refuse_by(conn, id, refusal),
+        };
+        if chan_info.is_some()
+            && let Some(info) = self.info(conn)
+            && let Some(hub) = self.hub.find(channel)
+            && let Some(subscription) = self.sessions.get_mut(conn).and_then(|session| session.find_mut(hub))
+        {
+            subscription.info = Some(with_chan_info(info, chan_info.as_ref()));
+        }
+        self.set_expiry(conn, channel, expires_ms);
+        self.reply(conn, id, &Reply::SubRefresh { expires: ttl > 0, ttl });
+        Step::Done
+    }
+
+    /// What a token says about this client in this channel. `invalid` answers one that is none.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TokenExpired`]; [`Disconnect::INVALID_TOKEN`] for a token of another channel, user or
+    /// client; `invalid`.
+    pub(super) fn check_subscription_token(
+        &self,
+        conn: ConnKey,
+        channel: &str,
+        token: &str,
+        invalid: Refusal,
+    ) -> Result<SubscribeClaims, Refusal> {
+        let claims = self.subscription_tokens.subscribe(token, self.now.unix_ms).map_err(|it| match it {
+            Refused::Expired { .. } => Refusal::Error(ErrorCode::TokenExpired),
+            _ => invalid,
+        })?;
+        let info = self.info(conn).ok_or(ErrorCode::Internal)?;
+        let of_client = claims.client.is_empty() || *claims.client == *info.client.to_string();
+        if *claims.channel != *channel || *claims.user != *info.user || !of_client {
+            return Err(Disconnect::INVALID_TOKEN.into());
+        }
+        Ok(claims)
+    }
+}
