@@ -16,6 +16,9 @@ pub struct CheckConfigArgs {
 pub fn run(args: &CheckConfigArgs) -> Result<(), Failure> {
     let loaded = args.config.load()?;
     let mut text = format!("ok\n{}", summary(&loaded.settings));
+    if !loaded.passed_over.is_empty() {
+        let _ = writeln!(text, "passed over, as they ask for nothing: {}", loaded.passed_over.join(" "));
+    }
     for warning in loaded.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }

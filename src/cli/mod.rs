@@ -1,12 +1,13 @@
 //! The command line: which subcommands there are, and what all of them share.
 //!
-//! Exit status: 0 done, 1 a configuration or something at run time is wrong, 2 the command line is. Messages
-//! go to standard error, results to standard output.
+//! Exit status: 0 done, 1 a configuration or something at run time is wrong, 2 the command line is, or
+//! `migrate` could not bring everything along. Messages go to standard error, results to standard output.
 
 mod bench;
 mod check_config;
 mod client;
 mod gen_config;
+mod migrate;
 mod pub_command;
 pub mod serve;
 mod sub_command;
@@ -46,6 +47,8 @@ enum Command {
     /// Write a configuration with every key and its default
     #[command(aliases = ["genconfig", "defaultconfig"])]
     GenConfig(gen_config::GenConfigArgs),
+    /// Turn a configuration of Centrifugo v6 into one of Corecast, and say what is lost
+    Migrate(migrate::Args),
     /// Make a connection token
     #[command(alias = "gentoken")]
     GenToken(tokens::GenTokenArgs),
@@ -79,6 +82,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::CheckConfig(args) => check_config::run(&args).map(|()| ExitCode::SUCCESS),
         Command::GenConfig(args) => gen_config::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Migrate(args) => migrate::run(&args),
         Command::GenToken(args) => tokens::generate(&args).map(|()| ExitCode::SUCCESS),
         Command::GenSubToken(args) => tokens::generate_sub(&args).map(|()| ExitCode::SUCCESS),
         Command::CheckToken(args) => tokens::check(&args).map(|()| ExitCode::SUCCESS),
@@ -195,6 +199,8 @@ mod tests {
         check("corecast checkconfig -c x", Ok("CheckConfig"));
         check("corecast genconfig", Ok("GenConfig"));
         check("corecast gen-config --format yaml", Ok("Yaml"));
+        check("corecast migrate a.json --format toml -o b.toml", Ok("Migrate"));
+        check("corecast migrate", Err(2));
         check("corecast gentoken -c x -u 42", Ok("GenToken"));
         check("corecast gen-sub-token -c x --user 42 --channel $a --ttl 0s", Ok("GenSubToken"));
         check("corecast gen-sub-token -c x --user 42", Err(2));

@@ -18,6 +18,8 @@ pub struct Draft {
     /// Where each key was last set.
     pub places: BTreeMap<String, Place>,
     pub errors: ConfigErrors,
+    /// Options of Centrifugo that were there, that nothing here reads, and that ask for nothing.
+    pub passed_over: Vec<String>,
     /// What a namespace's options are before anything is said about them.
     namespace_base: ChannelOptions,
 }
@@ -36,7 +38,8 @@ fn join(prefix: &str, name: &str) -> String {
 impl Draft {
     pub fn new(settings: Settings) -> Self {
         let namespace_base = settings.channel.without_namespace.clone();
-        Self { settings, places: BTreeMap::new(), errors: ConfigErrors::default(), namespace_base }
+        let (places, errors) = (BTreeMap::new(), ConfigErrors::default());
+        Self { settings, places, errors, passed_over: Vec::new(), namespace_base }
     }
 
     /// Lays the tree of one source over what is there.
@@ -107,7 +110,9 @@ impl Draft {
     }
 
     fn centrifugo(&mut self, table: &str, shown: &str, entry: &Entry, place: &dyn Fn(At) -> Place) {
+        let mut fine = true;
         centrifugo::check(table, entry, &mut |key, entry| {
+            fine = false;
             let key = format!("{shown}{}", key.strip_prefix(table).unwrap_or_default());
             // Many of these are secrets: switches are shown, texts are not.
             let found = match &entry.node.value {
@@ -116,6 +121,9 @@ impl Draft {
             };
             self.errors.push(place(entry.node.at), Problem::NotSupported { key, found });
         });
+        if fine {
+            self.passed_over.push(shown.to_owned());
+        }
     }
 
     fn unknown(&mut self, into: &dyn Section, prefix: Prefix<'_>, shown: &str, entry: &Entry, place: Place) {

@@ -56,6 +56,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What works but was hardly meant; one line each, for the log.
     pub warnings: Vec<String>,
+    /// Options of Centrifugo that nothing here reads and that ask for nothing.
+    pub passed_over: Vec<String>,
     /// Where each key was last set.
     places: BTreeMap<String, Place>,
 }
@@ -92,12 +94,12 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigErrors> {
     if !draft.errors.is_empty() {
         return Err(draft.errors);
     }
-    let Draft { mut settings, places, .. } = draft;
+    let Draft { mut settings, places, passed_over, .. } = draft;
     if settings.http_server.address == "localhost" {
         settings.http_server.address = "127.0.0.1".into();
     }
     let warnings = warnings(&settings, &environment, dev);
-    Ok(Loaded { settings, warnings, places })
+    Ok(Loaded { settings, warnings, passed_over, places })
 }
 
 fn apply_file(draft: &mut Draft, file: &SourceFile) {

@@ -14,6 +14,7 @@ mod duration;
 mod error;
 mod keys;
 mod load;
+mod migrate;
 mod nearest;
 mod node;
 mod overrides;
@@ -30,6 +31,7 @@ mod values;
 pub use duration::parse as parse_duration;
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
 pub use load::{Flag, Loaded, SourceFile, Sources, load};
+pub use migrate::{Migrated, migrate};
 pub use read::{Format, TEXT_BYTES_MAX};
 pub use reference::reference;
 pub use settings::{

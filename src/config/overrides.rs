@@ -140,7 +140,7 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A text as a value of this kind; what does not fit stays text and is refused with the rest.
-fn typed(kind: Kind, text: &str) -> Value {
+pub fn typed(kind: Kind, text: &str) -> Value {
     let list =
         || read::json(text).ok().map(|node| node.value).filter(|value| matches!(value, Value::List(_)));
     match kind {
@@ -197,7 +197,7 @@ fn centrifugo_key(name: &str) -> Option<String> {
 
 /// Variables Kubernetes sets for services whose name begins with ours, as `CORECAST_SERVICE_HOST` and
 /// `CORECAST_API_PORT_80_TCP_ADDR`.
-fn kubernetes(name: &str, value: &str) -> bool {
+pub fn kubernetes(name: &str, value: &str) -> bool {
     let after =
         |mark: &str| name.match_indices(mark).map(|(at, mark)| &name[at + mark.len()..]).collect::<Vec<_>>();
     let service = |rest: &&str| *rest == "HOST" || *rest == "PORT" || rest.starts_with("PORT_");

@@ -1,9 +1,10 @@
-//! Settings -> a configuration file with every key, for `gen-config`.
+//! Settings -> a configuration file: with every key for `gen-config`, with some for `migrate`.
 //!
 //! TOML and YAML carry each option's text as a comment. What is written reads back to the same settings.
 
 use super::{
-    node::{Node, Value},
+    keys,
+    node::{Entry, Node, Value},
     read::Format,
     settings::{Namespace, Settings},
     table::{Part, Section},
@@ -13,85 +14,139 @@ use std::fmt::Write;
 /// A file in `format` that says everything `settings` says.
 #[must_use]
 pub fn show(settings: &Settings, format: Format) -> String {
-    let mut settings = settings.clone();
+    render(&items(&mut settings.clone(), "", &|_| true), format)
+}
+
+/// A file in `format` that says what `settings` says about the keys that are `wanted`, without comments.
+pub fn show_some(settings: &Settings, format: Format, wanted: &dyn Fn(&str) -> bool) -> String {
+    let mut items = items(&mut settings.clone(), "", wanted);
+    without_comments(&mut items);
+    render(&items, format)
+}
+
+/// A key or a section of the file to be.
+struct Item {
+    name: &'static str,
+    about: &'static str,
+    what: What,
+}
+
+enum What {
+    Value(Value),
+    Section(Vec<Item>),
+}
+
+fn items(section: &mut dyn Section, prefix: &str, wanted: &dyn Fn(&str) -> bool) -> Vec<Item> {
+    let mut items = Vec::new();
+    for option in section.options() {
+        if wanted(&format!("{prefix}{}", option.name)) {
+            let what = What::Value(section.show(option.name));
+            items.push(Item { name: option.name, about: option.text, what });
+        }
+    }
+    for &(name, about) in section.part_names() {
+        let what = match section.part(name) {
+            Some(Part::Section(part)) => match items_of_part(part, &format!("{prefix}{name}."), wanted) {
+                Some(items) => What::Section(items),
+                None => continue,
+            },
+            Some(Part::Namespaces(list)) if list.is_empty() && !wanted(keys::NAMESPACES) => continue,
+            Some(Part::Namespaces(list)) => What::Value(namespaces(list, wanted)),
+            None => continue,
+        };
+        items.push(Item { name, about, what });
+    }
+    items
+}
+
+/// `None`: nothing of it is wanted.
+fn items_of_part(part: &mut dyn Section, prefix: &str, wanted: &dyn Fn(&str) -> bool) -> Option<Vec<Item>> {
+    Some(items(part, prefix, wanted)).filter(|items| !items.is_empty())
+}
+
+fn namespaces(list: &[Namespace], wanted: &dyn Fn(&str) -> bool) -> Value {
+    let one = |namespace: &Namespace| -> Node {
+        let prefix = keys::namespace(&namespace.name);
+        let options = namespace.options().into_iter();
+        let options = options.filter(|option| wanted(&format!("{prefix}.{}", option.name)));
+        Value::Map(options.map(|it| Entry::new(it.name, namespace.show(it.name))).collect()).into()
+    };
+    Value::List(list.iter().map(one).collect())
+}
+
+fn without_comments(items: &mut [Item]) {
+    for item in items {
+        item.about = "";
+        if let What::Section(items) = &mut item.what {
+            without_comments(items);
+        }
+    }
+}
+
+fn render(items: &[Item], format: Format) -> String {
     let mut text = String::new();
     match format {
         Format::Json => {
-            json(&mut text, &mut settings, "");
+            json(&mut text, items, "");
             text.push('\n');
         }
-        Format::Toml => toml(&mut text, &mut settings, ""),
-        Format::Yaml => yaml(&mut text, &mut settings, ""),
+        Format::Toml => toml(&mut text, items, ""),
+        Format::Yaml => yaml(&mut text, items, ""),
     }
     text
 }
 
-fn json(text: &mut String, section: &mut dyn Section, indent: &str) {
+fn json(text: &mut String, items: &[Item], indent: &str) {
     let inner = format!("{indent}  ");
-    let mut between = "{\n";
-    for option in section.options() {
-        let value = inline(&section.show(option.name), ": ");
-        *text += &format!("{between}{inner}\"{}\": {value}", option.name);
-        between = ",\n";
-    }
-    for (name, _) in section.part_names() {
-        *text += &format!("{between}{inner}\"{name}\": ");
-        between = ",\n";
-        match section.part(name) {
-            Some(Part::Section(part)) => json(text, part, &inner),
-            Some(Part::Namespaces(list)) => *text += &inline(&namespaces(list), ": "),
-            None => {}
+    text.push('{');
+    for (index, item) in items.iter().enumerate() {
+        *text += &format!("{}\n{inner}\"{}\": ", if index == 0 { "" } else { "," }, item.name);
+        match &item.what {
+            What::Value(value) => *text += &inline(value, ": "),
+            What::Section(items) => json(text, items, &inner),
         }
     }
     *text += &format!("\n{indent}}}");
 }
 
-fn yaml(text: &mut String, section: &mut dyn Section, indent: &str) {
-    for option in section.options() {
-        comment(text, option.text, indent);
-        let value = inline(&section.show(option.name), ": ");
-        *text += &format!("{indent}{}: {value}\n", option.name);
-    }
-    for (name, about) in section.part_names() {
-        comment(text, about, indent);
-        match section.part(name) {
-            Some(Part::Section(part)) => {
-                *text += &format!("{indent}{name}:\n");
-                yaml(text, part, &format!("{indent}  "));
+fn yaml(text: &mut String, items: &[Item], indent: &str) {
+    for item in items {
+        comment(text, item.about, indent);
+        match &item.what {
+            What::Value(value) => *text += &format!("{indent}{}: {}\n", item.name, inline(value, ": ")),
+            What::Section(items) => {
+                *text += &format!("{indent}{}:\n", item.name);
+                yaml(text, items, &format!("{indent}  "));
             }
-            Some(Part::Namespaces(list)) => {
-                *text += &format!("{indent}{name}: {}\n", inline(&namespaces(list), ": "));
-            }
-            None => {}
         }
     }
 }
 
-fn toml(text: &mut String, section: &mut dyn Section, prefix: &str) {
-    for option in section.options() {
-        comment(text, option.text, "");
-        *text += &format!("{} = {}\n", option.name, inline(&section.show(option.name), " = "));
-    }
-    for (name, about) in section.part_names() {
-        if let Some(Part::Namespaces(list)) = section.part(name) {
-            comment(text, about, "");
-            *text += &format!("{name} = {}\n", inline(&namespaces(list), " = "));
+/// A table's own keys come before the tables in it.
+fn toml(text: &mut String, items: &[Item], prefix: &str) {
+    for item in items {
+        if let What::Value(value) = &item.what {
+            comment(text, item.about, "");
+            *text += &format!("{} = {}\n", item.name, inline(value, " = "));
         }
     }
-    for (name, about) in section.part_names() {
-        if let Some(Part::Section(part)) = section.part(name) {
+    for item in items {
+        if let What::Section(items) = &item.what {
             if !text.is_empty() {
                 text.push('\n');
             }
-            comment(text, about, "");
-            *text += &format!("[{prefix}{name}]\n");
-            toml(text, part, &format!("{prefix}{name}."));
+            comment(text, item.about, "");
+            *text += &format!("[{prefix}{}]\n", item.name);
+            toml(text, items, &format!("{prefix}{}.", item.name));
         }
     }
 }
 
 fn comment(text: &mut String, about: &str, indent: &str) {
     const COLUMNS: usize = 100;
+    if about.is_empty() {
+        return;
+    }
     let mut line = String::new();
     for word in about.split_whitespace() {
         if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > COLUMNS {
@@ -102,16 +157,6 @@ fn comment(text: &mut String, about: &str, indent: &str) {
         line += word;
     }
     *text += &format!("{indent}#{line}\n");
-}
-
-fn namespaces(list: &[Namespace]) -> Value {
-    let one = |namespace: &Namespace| -> Node {
-        let entries = namespace.options().into_iter();
-        let entry =
-            |option: &super::table::Opt| super::node::Entry::new(option.name, namespace.show(option.name));
-        Value::Map(entries.map(entry).collect()).into()
-    };
-    Value::List(list.iter().map(one).collect())
 }
 
 /// A value on one line: JSON, and with another sign after keys, TOML.
@@ -127,7 +172,7 @@ pub fn inline(value: &Value, equals: &str) -> String {
             format!("[{}]", items.join(", "))
         }
         Value::Map(entries) => {
-            let entry = |it: &super::node::Entry| {
+            let entry = |it: &Entry| {
                 let key = if equals == ": " { quoted(&it.key) } else { it.key.clone() };
                 format!("{key}{equals}{}", inline(&it.node.value, equals))
             };

@@ -10,6 +10,7 @@ mod deflate;
 mod golden;
 mod http;
 mod lifecycle;
+mod migrate;
 mod server;
 mod tokens;
 mod websocket;

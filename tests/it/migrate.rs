@@ -1,0 +1,121 @@
+//! Configurations written for Centrifugo v6: started as they are, checked, and brought along.
+
+use crate::{client::WebSocket, http, server::Server};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+/// Every key that both have, and some that ask for nothing.
+const THEIRS: &str = include_str!("data/centrifugo.json");
+
+/// A file of a test's own, gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn path(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("corecast-{}-{name}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        Self(path)
+    }
+
+    fn file(name: &str, text: &str) -> Self {
+        let file = Self::path(name);
+        fs::write(&file.0, text).expect("a file");
+        file
+    }
+
+    fn name(&self) -> &str {
+        self.0.to_str().expect("a name")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn corecast(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corecast"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Exit status, standard output, standard error.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = corecast(arguments).stdout(Stdio::piped()).output().expect("the program");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// What a user of that configuration relies on.
+fn serves(config: &str) {
+    let server = Server::spawn(corecast(&["serve", "--config", config, "--set", "runtime.cores=1"]));
+    let (mut client, reply) = WebSocket::connected(&server);
+    assert!(reply.contains(r#""ping":25,"pong":true"#) && reply.contains(r#""time":"#), "{reply}");
+    client.text(r#"{"id":2,"subscribe":{"channel":"chat:1"}}"#);
+    assert!(client.line().contains(r#""recoverable":true"#));
+    client.text(r#"{"id":3,"subscribe":{"channel":"nope:1"}}"#);
+    assert!(client.line().contains(r#""code":102"#));
+    assert_eq!(http::get(&server, "/health"), (200, "{}".to_owned()));
+    assert_eq!(http::post(&server, "/api/info", "{}").0, 401);
+    assert_eq!(http::post(&server, "/api/info?api_key=key", "{}").0, 200);
+}
+
+#[test]
+fn a_configuration_of_shared_keys_starts_unchanged() {
+    let config = Scratch::file("unchanged.json", THEIRS);
+    let (code, out, err) = run(&["check-config", "--config", config.name()]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("passed over, as they ask for nothing: ") && out.contains(" admin "), "{out}");
+    serves(config.name());
+}
+
+#[test]
+fn a_migrated_configuration_starts_in_every_format() {
+    let theirs = Scratch::file("theirs.json", THEIRS);
+    for format in ["json", "toml", "yaml"] {
+        let ours = Scratch::path(&format!("ours.{format}"));
+        let (code, out, err) = run(&["migrate", theirs.name(), "--format", format, "--output", ours.name()]);
+        assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+        assert!(err.contains("keys mean the same") && err.ends_with("nothing is lost\n"), "{err}");
+        let text = fs::read_to_string(&ours.0).expect("the new file");
+        assert!(!text.contains("admin") && !text.contains("proxy"), "{text}");
+        serves(ours.name());
+        // What was written is not written over.
+        assert_eq!(run(&["migrate", theirs.name(), "--output", ours.name()]).0, Some(1));
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    let lossy = r#"{
+      "engine": { "type": "redis", "redis": { "address": "redis://127.0.0.1:6379" } },
+      "uni_grpc": { "enabled": true },
+      "channel": { "namespaces": [{ "name": "news", "subscribe_stream_proxy_enabled": true, "history_size": 1, "history_ttl": "1m" }] }
+    }"#;
+    let config = Scratch::file("lossy.json", lossy);
+    let named = [
+        "\"engine.type\"",
+        "\"uni_grpc.enabled\"",
+        "\"channel.namespaces.news.subscribe_stream_proxy_enabled\"",
+    ];
+    for command in ["check-config", "serve"] {
+        let (code, _, err) = run(&[command, "--config", config.name()]);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(named.iter().all(|key| err.contains(key)), "{err}");
+    }
+    let (code, out, err) = run(&["migrate", config.name()]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(named.iter().all(|key| err.contains(&format!("{key} is a Centrifugo option"))), "{err}");
+    assert!(err.ends_with("4 things are lost\n"), "{err}");
+    let kept = Scratch::file("kept.json", &out);
+    assert_eq!(run(&["check-config", "--config", kept.name()]).0, Some(0), "{out}");
+    assert!(out.contains("\"history_size\": 1") && !out.contains("redis"), "{out}");
+    // Neither a lost key nor a broken file is a success.
+    assert_eq!(run(&["migrate", "/nonexistent.json"]).0, Some(1));
+    let broken = Scratch::file("broken.json", "{");
+    assert_eq!(run(&["migrate", broken.name()]).0, Some(1));
+}
