@@ -4,7 +4,7 @@ use super::{
     core::Core,
     mesh::{Answer, Ask, AskKey, HistoryFilter, Mesh, Outgoing, Recover, Survey, SurveyAnswer},
     pending::{BroadcastPending, GatherPending, Gathered, Pending, SubscribeOrigin},
-    permission::Grants,
+    permission::{Grants, check_data},
     seam::{ApiReply, ApiRequest, CoreStats, Effect, PublishOptions, Target},
     session::{Joining, Place, with_chan_info},
 };
@@ -74,6 +74,12 @@ impl Core {
         self.channels.resolve(channel).map(|_| ())
     }
 
+    /// Whether `data` may be published to `channel`, and whether it is known to be JSON then.
+    fn check_api_data(&self, channel: &str, data: &[u8]) -> Result<bool, ErrorCode> {
+        self.check_api_channel(channel)?;
+        check_data(self.channels.resolve(channel)?.publication_data_format, data, false)
+    }
+
     /// One ask to the owner of `channel` answers the call.
     fn api_ask(&mut self, call: u64, channel: Arc<str>, ask: impl FnOnce(Arc<str>) -> Ask) {
         if let Err(error) = self.check_api_channel(&channel) {
@@ -94,10 +100,11 @@ impl Core {
         tags: Tags,
         options: PublishOptions,
     ) {
-        if data.is_empty() {
-            return self.api_reply(call, Err(ErrorCode::BadRequest));
-        }
-        let publication = Publication { data, tags, ..Publication::default() };
+        let json = match self.check_api_data(&channel, &data) {
+            Ok(json) => json,
+            Err(error) => return self.api_reply(call, Err(error)),
+        };
+        let publication = Publication { data, tags, json, ..Publication::default() };
         self.api_ask(call, channel, |channel| Ask::Publish { channel, publication, options });
     }
 
@@ -109,7 +116,7 @@ impl Core {
         tags: &Tags,
         options: &PublishOptions,
     ) {
-        if channels.is_empty() || data.is_empty() {
+        if channels.is_empty() {
             return self.api_reply(call, Err(ErrorCode::BadRequest));
         }
         let results = vec![Err(ErrorCode::Internal); channels.len()];
@@ -118,16 +125,20 @@ impl Core {
             self.pending.insert(Pending::Broadcast(Box::new(BroadcastPending { call, results, left })));
         self.expire_later(broadcast);
         for (index, channel) in channels.into_iter().enumerate() {
-            if let Err(error) = self.check_api_channel(&channel) {
-                self.on_broadcast_item(broadcast, index, Err(error));
-                continue;
-            }
+            let json = match self.check_api_data(&channel, data) {
+                Ok(json) => json,
+                Err(error) => {
+                    self.on_broadcast_item(broadcast, index, Err(error));
+                    continue;
+                }
+            };
             let owner = self.owner(&channel);
             if !self.out.take_credit(owner) {
                 self.on_broadcast_item(broadcast, index, Err(ErrorCode::TooManyRequests));
                 continue;
             }
-            let publication = Publication { data: data.into(), tags: tags.clone(), ..Publication::default() };
+            let (data, tags) = (data.into(), tags.clone());
+            let publication = Publication { data, tags, json, ..Publication::default() };
             let ask = Ask::Publish { channel, publication, options: options.clone() };
             self.ask(owner, ask, Pending::BroadcastItem { broadcast, index });
         }

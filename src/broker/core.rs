@@ -111,6 +111,8 @@ pub struct Core {
     pub(super) hub_wheel: Wheel,
     pub(super) pending_wheel: Wheel,
     fired: Vec<u64>,
+    /// `client.channel_position_max_time_lag`; `u64::MAX` for none.
+    pub(super) lag_max_ms: u64,
     /// When this core meant to run again; running much later means it stood still.
     expected_ms: u64,
     /// Until then nobody is cut for a missing pong: the server itself stood still.
@@ -153,6 +155,10 @@ impl Core {
             hub_wheel: Wheel::new(now.ms),
             pending_wheel: Wheel::new(now.ms),
             fired: Vec::new(),
+            lag_max_ms: match settings.client.channel_position_max_time_lag.as_millis() {
+                0 => u64::MAX,
+                lag => u64::try_from(lag).unwrap_or(u64::MAX),
+            },
             expected_ms: u64::MAX,
             grace_until_ms: 0,
             effects: Vec::new(),

@@ -72,7 +72,7 @@ pub struct SubscribeAsk {
     pub positioned: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Recover {
     pub offset: u64,
     /// Empty: any epoch will do.

@@ -78,7 +78,7 @@ pub struct SubscribePending {
     pub client: ClientId,
     pub hub: HubKey,
     pub grants: Grants,
-    /// The client asked for recovery from this offset.
+    /// The client recovers from this offset; `u64::MAX` where that does not matter, as only the latest is given.
     pub recover_from: Option<u64>,
     pub origin: SubscribeOrigin,
     /// The client was told that this took too long: nothing waits for the answer any more.

@@ -7,9 +7,11 @@
 //! Pure functions over the configuration: no session, no channel state.
 
 use crate::{
-    config::{Channel, ChannelOptions},
+    config::{self, Channel, ChannelOptions, DataFormat, RecoveryMode},
     model::ErrorCode,
+    wire::json::is_json,
 };
+use regex::Regex;
 use std::collections::HashMap;
 
 /// The configured namespaces, ready for look-up by channel name.
@@ -21,6 +23,8 @@ pub struct Namespaces {
     /// Indices into `channel.namespaces`. Hashed without a secret: the names are the operator's, and what a client
     /// asks for is not stored.
     by_name: HashMap<Box<str>, usize, ahash::RandomState>,
+    /// Of each namespace, by [`Namespaces::index`]. Empty when no namespace has one.
+    name_rules: Vec<Option<Regex>>,
 }
 
 /// What a client wants to do with a channel.
@@ -61,6 +65,27 @@ pub fn keeps_history(options: &ChannelOptions) -> bool {
     options.history_size > 0 && !options.history_ttl.is_zero()
 }
 
+/// Whether the latest publication is all that recovery brings.
+#[must_use]
+pub fn recovers_cache(options: &ChannelOptions) -> bool {
+    options.force_recovery_mode == RecoveryMode::Cache
+}
+
+/// Whether `data` may be published where publications have this format, and whether it is known to be JSON
+/// then. `json`: it is known to be JSON already.
+///
+/// # Errors
+/// [`ErrorCode::BadRequest`].
+pub fn check_data(format: DataFormat, data: &[u8], json: bool) -> Result<bool, ErrorCode> {
+    let good = match format {
+        DataFormat::Binary => return Ok(json && !data.is_empty()),
+        DataFormat::Any => return if data.is_empty() { Err(ErrorCode::BadRequest) } else { Ok(json) },
+        DataFormat::Json => json || is_json(data),
+        DataFormat::JsonObject => data.trim_ascii_start().first() == Some(&b'{') && (json || is_json(data)),
+    };
+    if good && !data.is_empty() { Ok(true) } else { Err(ErrorCode::BadRequest) }
+}
+
 impl Namespaces {
     #[must_use]
     pub fn new(channel: &Channel) -> Self {
@@ -68,7 +93,16 @@ impl Namespaces {
         by_name.extend(
             channel.namespaces.iter().enumerate().map(|(at, namespace)| (namespace.name.as_str().into(), at)),
         );
-        Self { channel: channel.clone(), by_name }
+        let namespaces = channel.namespaces.iter().map(|namespace| &namespace.options);
+        let mut name_rules: Vec<_> = std::iter::once(&channel.without_namespace)
+            .chain(namespaces)
+            // What `config::load` returns compiles.
+            .map(|options| config::regex(&options.channel_regex).ok().filter(|it| !it.as_str().is_empty()))
+            .collect();
+        if name_rules.iter().all(Option::is_none) {
+            name_rules = Vec::new();
+        }
+        Self { channel: channel.clone(), by_name, name_rules }
     }
 
     /// The settings these namespaces were built from.
@@ -121,12 +155,21 @@ impl Namespaces {
     /// Whether a client may use `channel` as a name. Empty names are the caller's to refuse.
     ///
     /// # Errors
-    /// [`ErrorCode::BadRequest`] for more than `channel.max_length` bytes and for anything but ASCII.
+    /// [`ErrorCode::BadRequest`] for more than `channel.max_length` bytes, for what the namespace's
+    /// `channel_regex` does not match, and without one for anything but ASCII.
     pub fn check_name(&self, channel: &str) -> Result<(), ErrorCode> {
-        if channel.len() > self.channel.max_length || !channel.is_ascii() {
-            return Err(ErrorCode::BadRequest);
-        }
-        Ok(())
+        let rule = if self.name_rules.is_empty() { None } else { self.name_rule(channel) };
+        let fits = channel.len() <= self.channel.max_length
+            && match rule {
+                None => channel.is_ascii(),
+                Some(rule) => rule.is_match(self.rest(channel)),
+            };
+        if fits { Ok(()) } else { Err(ErrorCode::BadRequest) }
+    }
+
+    /// The expression names in the namespace of `channel` must match.
+    fn name_rule(&self, channel: &str) -> Option<&Regex> {
+        self.name_rules.get(self.index(channel).ok()?)?.as_ref()
     }
 
     /// Whether `who` may do `verb` with `channel`, whose options are `options`.
@@ -199,6 +242,16 @@ impl Namespaces {
             "" => "",
             boundary => find(public, boundary).map_or("", |at| &public[..at]),
         }
+    }
+
+    /// What follows the namespace in a name; the whole name where there is no namespace.
+    fn rest<'a>(&self, channel: &'a str) -> &'a str {
+        let namespace = self.namespace(channel);
+        if namespace.is_empty() {
+            return channel;
+        }
+        let public = channel.strip_prefix(self.channel.private_prefix.as_str()).unwrap_or(channel);
+        &public[namespace.len() + self.channel.namespace_boundary.len()..]
     }
 
     /// The user list in a name: what follows the last user boundary.

@@ -21,7 +21,8 @@ impl Core {
         match forward {
             Forward::Publication(publication) => {
                 let Some(channel) = self.hub.get_mut(hub) else { return };
-                if channel.advance(&publication) == Follows::No {
+                let follows = channel.advance(&publication) == Follows::Yes;
+                if !follows || self.now.unix_ms > publication.time_ms.saturating_add(self.lag_max_ms) {
                     self.insufficient(hub);
                 }
                 let Some(channel) = self.hub.get_mut(hub) else { return };

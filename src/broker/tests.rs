@@ -313,7 +313,7 @@ fn recovery_returns_exactly_what_was_missed() {
     }
     let heard = one.hear(writer, r#"{"id":4,"history":{"channel":"r"}}"#);
     assert_eq!(heard, [r#"{"id":4,"history":{"publications":[],"epoch":"E","offset":3}}"#]);
-    let epoch = epoch_of(&mut one, writer);
+    let epoch = epoch_of(&mut one, writer, "r");
     let subscribe = |offset: u64, epoch: &str, flag: u32| {
         format!(
             r#"{{"id":2,"subscribe":{{"channel":"r","recover":true,"offset":{offset},"epoch":"{epoch}","flag":{flag}}}}}"#
@@ -339,8 +339,8 @@ fn recovery_returns_exactly_what_was_missed() {
     }
 }
 
-fn epoch_of(one: &mut One, conn: ConnKey) -> String {
-    one.say(conn, r#"{"id":9,"history":{"channel":"r"}}"#);
+fn epoch_of(one: &mut One, conn: ConnKey, channel: &str) -> String {
+    one.say(conn, &format!(r#"{{"id":9,"history":{{"channel":"{channel}"}}}}"#));
     one.turn();
     let text = String::from_utf8_lossy(&one.written[0].1).into_owned();
     let start = text.find("\"epoch\":\"").unwrap() + 9;
@@ -528,7 +528,13 @@ const OWNED: Key = Key { index: 9, generation: 9 };
 impl Abroad {
     /// A client subscribes; the owner has been asked.
     fn subscribing() -> (Self, AskKey) {
-        let mut one = One::of(2, open_settings());
+        Self::subscribing_with(|_| {})
+    }
+
+    fn subscribing_with(change: impl FnOnce(&mut Settings)) -> (Self, AskKey) {
+        let mut settings = open_settings();
+        change(&mut settings);
+        let mut one = One::of(2, settings);
         let conn = one.client();
         let channel = (0..100).map(|i| format!("c{i}")).find(|name| one.core.owner(name) == 1).unwrap();
         one.hear(conn, &format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#));
@@ -540,7 +546,11 @@ impl Abroad {
 
     /// A client is subscribed at offset 5.
     fn subscribed() -> Self {
-        let (mut abroad, id) = Self::subscribing();
+        Self::subscribed_with(|_| {})
+    }
+
+    fn subscribed_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let (mut abroad, id) = Self::subscribing_with(change);
         abroad.answer(id, Self::taken());
         abroad
     }
@@ -664,4 +674,5 @@ fn json_clients_are_never_told_what_is_not_json() {
     assert_eq!(one.hear(late, subscribe)[0], recovered);
 }
 
+mod channels;
 mod tokens;

@@ -31,7 +31,6 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("channel.patterns", Fine::Off),
     ("channel.proxy", Fine::Off),
     ("clickhouse_analytics", Fine::Disabled),
-    ("client.channel_position_max_time_lag", Fine::Off),
     ("client.concurrency", Fine::Off),
     ("client.connect_code_to_unidirectional_disconnect", Fine::Disabled),
     ("client.connection_limit", Fine::Off),
@@ -98,18 +97,14 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("channel.without_namespace.allow_channel_compaction", Fine::Off),
     ("channel.without_namespace.allow_tags_filter", Fine::Off),
     ("channel.without_namespace.allowed_delta_types", Fine::Off),
-    ("channel.without_namespace.auto_cache_recover", Fine::Off),
-    ("channel.without_namespace.channel_regex", Fine::Off),
     ("channel.without_namespace.client_publish_debounce_interval", Fine::Off),
     ("channel.without_namespace.delta_publish", Fine::Off),
-    ("channel.without_namespace.force_recovery_mode", Fine::Is("stream")),
     ("channel.without_namespace.history_cel", Fine::Off),
     ("channel.without_namespace.keep_latest_publication", Fine::Off),
     ("channel.without_namespace.map", Fine::Off),
     ("channel.without_namespace.map_clients_presence_channel_prefix", Fine::Off),
     ("channel.without_namespace.map_users_presence_channel_prefix", Fine::Off),
     ("channel.without_namespace.presence_cel", Fine::Off),
-    ("channel.without_namespace.publication_data_format", Fine::Off),
     ("channel.without_namespace.publish_cel", Fine::Off),
     ("channel.without_namespace.publish_proxy_enabled", Fine::Off),
     ("channel.without_namespace.publish_proxy_name", Fine::Always),
@@ -219,11 +214,11 @@ mod tests {
         check_value("http_server.tls_external", "true", &["http_server.tls_external"]);
         check_value("client.proxy", r#"{"connect":{"enabled":false,"endpoint":"x"}}"#, &[]);
         check_value("websocket.read_buffer_size", "4096", &[]);
-        check_value("channel.without_namespace.force_recovery_mode", "\"stream\"", &[]);
+        check_value("channel.without_namespace.subscription_type", "\"stream\"", &[]);
         check_value(
-            "channel.without_namespace.force_recovery_mode",
-            "\"cache\"",
-            &["channel.without_namespace.force_recovery_mode"],
+            "channel.without_namespace.subscription_type",
+            "\"map\"",
+            &["channel.without_namespace.subscription_type"],
         );
         assert!(!knows("administrator") && !knows("client") && !knows("websocket.read_buffer_sizes"));
     }

@@ -35,11 +35,12 @@ pub use migrate::{Migrated, migrate};
 pub use read::{Format, TEXT_BYTES_MAX};
 pub use reference::reference;
 pub use settings::{
-    Backend, Channel, ChannelOptions, Client, Cores, Endpoint, EndpointKind, Health, HttpApi, HttpServer,
-    Log, Mesh, Namespace, Node, PersonalChannel, Prometheus, Runtime, Settings, Shutdown, SubscriptionToken,
-    Token, WebSocket,
+    Backend, Channel, ChannelOptions, Client, Cores, DataFormat, Endpoint, EndpointKind, Health, HttpApi,
+    HttpServer, Log, Mesh, Namespace, Node, PersonalChannel, Prometheus, RecoveryMode, Runtime, Settings,
+    Shutdown, SubscriptionToken, Token, WebSocket,
 };
 pub use show::show;
+pub use values::regex;
 
 /// For fuzzing: loads any bytes as a file of each format, as a variable and as a flag. Must not panic.
 pub fn fuzz(bytes: &[u8]) {

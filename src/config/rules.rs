@@ -31,6 +31,8 @@ pub enum Rule {
     Header,
     /// The name of a claim, or nothing.
     Claim,
+    /// A regular expression, or nothing.
+    Regex,
     /// Any text, never shown.
     Secret,
 }
@@ -69,6 +71,7 @@ impl Rule {
             }
             Self::Header => "a header name of letters, digits and - _, or \"\"".into(),
             Self::Claim => "a claim of letters, digits and _, or \"\"".into(),
+            Self::Regex => "a regular expression such as \"^[a-z0-9]+$\", or \"\"".into(),
             Self::Secret => "text".into(),
             Self::Any => match kind {
                 Kind::Bool => "true or false".into(),
@@ -107,6 +110,7 @@ impl Rule {
             }
             Self::Header => it.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
             Self::Claim => it.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
+            Self::Regex => super::values::regex(it).is_ok(),
             _ => true,
         }
     }
@@ -162,6 +166,7 @@ mod tests {
         check(Rule::Name, &["ab", "a-B_9.", "--"], &["", "a", "a b", "é12", "a:b"]);
         check(Rule::Header, &["", "X-User_Id"], &["X User", "X:", "é"]);
         check(Rule::Claim, &["", "user_id"], &["a.b", "a b"]);
+        check(Rule::Regex, &["", "^[a-z]+$", "\\p{L}"], &["(", "[a", "a{1000}{1000}"]);
         check(Rule::Words(&["", "x"]), &["", "x"], &["y"]);
     }
 

@@ -107,6 +107,8 @@ sections! {
         recovery_max_publication_limit: usize = 300, Rule::Range(1, 1_000_000);
         /// How often the position of a positioned subscription is compared with its channel's.
         channel_position_check_delay: Duration = seconds(40), WAIT;
+        /// A publication that reaches the core of its subscribers this long after it was made tells positioned ones that their state is insufficient: they recover. 0s: however late.
+        channel_position_max_time_lag: Duration = Duration::ZERO, GRACE;
         /// Accept clients without a token, as users with an empty id.
         allow_anonymous_connect_without_token: bool = false, Rule::Any;
         /// Refuse connection tokens without a user (3507).
@@ -236,6 +238,14 @@ sections! {
         allow_history_for_anonymous: bool = false, Rule::Any;
         /// Allow channels limited to users by `channel.user_boundary`.
         allow_user_limited_channels: bool = false, Rule::Any;
+        /// Regular expression that the part of a channel's name after the namespace must match (the whole name where there is no namespace), else error 107. With one, names may hold more than ASCII.
+        channel_regex: String = String::new(), Rule::Regex;
+        /// What publications may be, by clients and the server API: `json`, `json_object` (JSON that is an object) or `binary` (anything, also nothing). Empty: anything but nothing. Else error 107.
+        publication_data_format: DataFormat = DataFormat::Any, Rule::Words(&["", "json", "json_object", "binary"]);
+        /// What recovery brings: `stream` what was missed, `cache` the latest publication only.
+        force_recovery_mode: RecoveryMode = RecoveryMode::Stream, Rule::Words(&["stream", "cache"]);
+        /// With recovery of the kind `cache`, give the latest publication to every new subscriber, asked or not.
+        auto_cache_recover: bool = false, Rule::Any;
     }
 
     WebSocket {
@@ -448,6 +458,26 @@ pub enum Cores {
     List(Vec<usize>),
 }
 
+/// What may be published into a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataFormat {
+    /// Anything but nothing.
+    Any,
+    Json,
+    JsonObject,
+    /// Anything.
+    Binary,
+}
+
+/// What recovery brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecoveryMode {
+    /// What was missed.
+    Stream,
+    /// The latest publication.
+    Cache,
+}
+
 /// How sockets are driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
@@ -513,6 +543,7 @@ impl ChannelOptions {
             allow_history_for_subscriber: true,
             allow_history_for_anonymous: true,
             allow_user_limited_channels: true,
+            ..Self::default()
         }
     }
 }

@@ -4,9 +4,10 @@ use super::{
     duration,
     node::{Node, Value},
     rules::Rule,
-    settings::{Backend, Cores},
+    settings::{Backend, Cores, DataFormat, RecoveryMode},
     table::{Kind, OptionValue},
 };
+use regex::{Regex, RegexBuilder};
 use std::time::Duration;
 
 impl OptionValue for bool {
@@ -184,27 +185,46 @@ fn cpus<'a>(parts: impl Iterator<Item = &'a str>) -> Option<Vec<usize>> {
     Some(all)
 }
 
-impl Backend {
-    const NAMES: [(Self, &'static str); 3] =
-        [(Self::Auto, "auto"), (Self::Ring, "ring"), (Self::Poll, "poll")];
+/// A choice among words: the names of the values; the first of a value's names is shown.
+macro_rules! choices {
+    ($($Type:ident { $($value:ident = $name:literal),* $(,)? })*) => {$(
+        impl OptionValue for $Type {
+            const KIND: Kind = Kind::Text;
+
+            fn read(value: &Value) -> Option<Self> {
+                let Value::Text(text) = value else { return None };
+                match text.as_str() {
+                    $( $name => Some(Self::$value), )*
+                    _ => None,
+                }
+            }
+
+            fn show(&self) -> Value {
+                let names = [$( (Self::$value, $name) ),*];
+                names.iter().find(|(it, _)| it == self).map_or(Value::Null, |(_, name)| Value::text(*name))
+            }
+
+            fn obeys(&self, _rule: &Rule) -> bool {
+                true
+            }
+        }
+    )*};
+}
+choices! {
+    Backend { Auto = "auto", Ring = "ring", Poll = "poll" }
+    DataFormat { Any = "", Json = "json", JsonObject = "json_object", Binary = "binary" }
+    RecoveryMode { Stream = "stream", Stream = "", Cache = "cache" }
 }
 
-impl OptionValue for Backend {
-    const KIND: Kind = Kind::Text;
-
-    fn read(value: &Value) -> Option<Self> {
-        let Value::Text(text) = value else { return None };
-        Self::NAMES.iter().find(|(_, name)| name == text).map(|(it, _)| *it)
-    }
-
-    fn show(&self) -> Value {
-        Self::NAMES.iter().find(|(it, _)| it == self).map_or(Value::Null, |(_, name)| Value::text(*name))
-    }
-
-    fn obeys(&self, _rule: &Rule) -> bool {
-        true
-    }
+/// A regular expression as options have them: bounded in size, so that none can eat the memory.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn regex(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text).size_limit(REGEX_SIZE_MAX).build()
 }
+
+const REGEX_SIZE_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! What a seed decides about its run: sizes, and how likely each fault is. Some faults are off in some runs.
 
 use crate::{
-    config::{ChannelOptions, Namespace, Settings},
+    config::{ChannelOptions, Namespace, RecoveryMode, Settings},
     stdx::rng::Rng,
 };
 use std::time::Duration;
@@ -33,8 +33,8 @@ pub struct Knobs {
 }
 
 /// Channels of the simulation, by what they do: recoverable, positioned, plain, with presence.
-pub const CHANNELS: [&str; 9] =
-    ["rec:a", "rec:b", "rec:c", "small:a", "brief:a", "pos:a", "plain:a", "plain:b", "joins:a"];
+pub const CHANNELS: [&str; 10] =
+    ["rec:a", "rec:b", "rec:c", "small:a", "brief:a", "cache:a", "pos:a", "plain:a", "plain:b", "joins:a"];
 
 pub fn is_positioned(channel: &str) -> bool {
     !channel.starts_with("plain") && !channel.starts_with("joins")
@@ -42,6 +42,11 @@ pub fn is_positioned(channel: &str) -> bool {
 
 pub fn has_history(channel: &str) -> bool {
     is_positioned(channel) && !channel.starts_with("pos")
+}
+
+/// Recovery brings the latest publication only.
+pub fn is_cache(channel: &str) -> bool {
+    channel.starts_with("cache")
 }
 
 pub fn has_presence(channel: &str) -> bool {
@@ -81,6 +86,9 @@ impl Knobs {
         settings.client.held_max_size = 64 << rng.below(6);
         settings.client.channel_limit = 5 + rng.below(5) as usize;
         settings.client.channel_position_check_delay = Duration::from_secs(5 + rng.below(30));
+        if rng.below(4) == 0 {
+            settings.client.channel_position_max_time_lag = Duration::from_millis(20 << rng.below(6));
+        }
         settings.client.recovery_max_publication_limit = 5 + rng.below(60) as usize;
         settings.websocket.frame_size_target = 128 << rng.below(8);
         settings.websocket.compression_min_size = rng.below(400) as usize;
@@ -120,6 +128,10 @@ impl Knobs {
             ("rec", recoverable),
             ("small", history(1 + rng.below(4))),
             ("brief", brief),
+            (
+                "cache",
+                ChannelOptions { force_recovery_mode: RecoveryMode::Cache, ..history(1 + rng.below(4)) },
+            ),
             ("pos", ChannelOptions { force_positioning: true, ..open.clone() }),
             ("plain", open),
             ("joins", joins),

@@ -99,6 +99,8 @@ const MUST_HAPPEN: &[&str] = &[
     "push: unsubscribe 2500",
     "reply: recovered",
     "reply: not recovered",
+    "reply: recovered 0 from a cache",
+    "reply: recovered 1 from a cache",
     "reply: error 100",
     "reply: error 103",
     "reply: error 105",

@@ -65,6 +65,8 @@ pub struct World {
     pub(super) credit: usize,
     /// Bytes that may wait for one client.
     pub(super) queue_max: usize,
+    /// Publications that come late are losses.
+    pub(super) lag_counts: bool,
     pub(super) clients: Vec<Client>,
     pub(super) truth: Truth,
     pub(super) calls: BTreeMap<u64, Call>,
@@ -105,6 +107,7 @@ impl World {
             asks,
             credit: settings.mesh.credit,
             queue_max: settings.client.queue_max_size,
+            lag_counts: !settings.client.channel_position_max_time_lag.is_zero(),
             clients,
             truth: Truth::default(),
             calls: BTreeMap::new(),

@@ -161,7 +161,7 @@ fn result<'a>(pending: &'a SubscribePending, told: &'a Told, json: bool) -> Subs
         recoverable: grants.recoverable,
         positioned: grants.positioned,
         epoch,
-        offset: if told.recovered { pending.recover_from.unwrap_or(top) } else { top },
+        offset: if told.recovered { pending.recover_from.unwrap_or(top) } else { top }.min(top),
         publications: &told.publications,
         recovered: told.recovered,
         was_recovering: pending.recover_from.is_some(),

@@ -6,9 +6,10 @@ use crate::{
         core::Core,
         mesh::Ask,
         pending::Pending,
-        permission::{Verb, Who},
+        permission::{Verb, Who, check_data},
         seam::PublishOptions,
     },
+    config::ChannelOptions,
     model::{ConnKey, ErrorCode, Protocol, Publication},
     wire::client::{PublishRequest, Reply},
 };
@@ -30,15 +31,16 @@ impl Core {
         if request.kind != 0 {
             return self.refuse(conn, id, ErrorCode::NotAvailable);
         }
-        let Some(data) = request.data.filter(|data| !data.is_empty()) else {
-            return self.refuse(conn, id, ErrorCode::BadRequest);
-        };
-        if let Err(error) = self.allow_at(conn, channel, place, Verb::Publish) {
-            return self.refuse(conn, id, error);
-        }
         let Some(session) = self.sessions.get(conn) else { return Step::Ended };
+        let data = request.data.unwrap_or_default();
+        let allowed = self.allow_at(conn, channel, place, Verb::Publish).and_then(|options| {
+            check_data(options.publication_data_format, data, session.protocol == Protocol::Json)
+        });
+        let json = match allowed {
+            Ok(json) => json,
+            Err(error) => return self.refuse(conn, id, error),
+        };
         let info = own_info.as_ref().or(session.info.as_ref());
-        let json = session.protocol == Protocol::Json;
         let publication =
             || Publication { data: data.into(), info: info.cloned(), json, ..Publication::default() };
         if self.owners.of(channel) == self.id {
@@ -60,8 +62,13 @@ impl Core {
         Step::Done
     }
 
-    /// May this client do `verb` on `channel`? Also checks the name.
-    pub(super) fn allow(&self, conn: ConnKey, channel: &str, verb: Verb) -> Result<(), ErrorCode> {
+    /// May this client do `verb` on `channel`? Also checks the name. Returns the channel's options.
+    pub(super) fn allow(
+        &self,
+        conn: ConnKey,
+        channel: &str,
+        verb: Verb,
+    ) -> Result<&ChannelOptions, ErrorCode> {
         self.allow_at(conn, channel, self.subscription(conn, channel), verb)
     }
 
@@ -72,10 +79,11 @@ impl Core {
         channel: &str,
         place: Option<Place>,
         verb: Verb,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<&ChannelOptions, ErrorCode> {
         self.channels.check_name(channel)?;
         let options = self.channels.resolve(channel)?;
-        self.channels.decide(verb, options, self.who_at(conn, place)?, channel)
+        self.channels.decide(verb, options, self.who_at(conn, place)?, channel)?;
+        Ok(options)
     }
 
     /// This client as the permission rules see it.

@@ -12,7 +12,7 @@ use crate::{
         hub::HubKey,
         mesh::{Ask, AskKey, Recover, SubscribeAsk, Subscribed},
         pending::{Pending, SubscribeOrigin, SubscribePending},
-        permission::{Grants, Namespaces, Verb},
+        permission::{Grants, Namespaces, Verb, recovers_cache},
     },
     model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Position, Protocol, Unsubscribe},
     wire::{
@@ -136,9 +136,18 @@ impl Core {
         Ok(Namespaces::grant(&options, who, wishes))
     }
 
+    /// Where the latest publication is all that recovery brings, new subscribers may get it unasked.
+    fn recover_unasked(&self, channel: &str, grants: Grants) -> Option<Recover> {
+        let options = self.channels.resolve(channel).ok().filter(|_| grants.recoverable)?;
+        (options.auto_cache_recover && recovers_cache(options)).then(Recover::default)
+    }
+
     /// Sends the ask; false when there is no credit (nothing happened then).
     pub(in crate::broker) fn ask_subscribe(&mut self, conn: ConnKey, joining: Joining<'_>) -> bool {
         let Joining { channel, info, grants, recover, reject_unrecovered, origin, expires_ms } = joining;
+        let reject_unrecovered = reject_unrecovered && recover.is_some();
+        let cache = self.channels.resolve(channel).is_ok_and(recovers_cache);
+        let recover = recover.or_else(|| self.recover_unasked(channel, grants));
         let owner = self.owners.of(channel);
         if !self.out.take_credit(owner) {
             return false;
@@ -151,7 +160,7 @@ impl Core {
             client: info.client,
             hub,
             grants,
-            recover_from: recover.as_ref().map(|recover| recover.offset),
+            recover_from: recover.as_ref().map(|recover| if cache { u64::MAX } else { recover.offset }),
             origin,
             late: false,
             unsubscribe_after: false,
@@ -246,7 +255,8 @@ impl Core {
         match &pending.origin {
             SubscribeOrigin::Client { id, ttl, data } => {
                 let json = self.sessions.get(pending.conn).is_some_and(|it| it.protocol == Protocol::Json);
-                let offset = if answer.recovered { pending.recover_from.unwrap_or(top) } else { top };
+                let offset =
+                    if answer.recovered { pending.recover_from.unwrap_or(top) } else { top }.min(top);
                 let result = SubscribeResult {
                     expires: *ttl > 0,
                     ttl: *ttl,

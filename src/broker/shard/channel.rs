@@ -6,6 +6,7 @@
 
 use super::history::History;
 use crate::{
+    broker::permission::recovers_cache,
     config,
     model::{ClientId, ClientInfo, CoreId},
     stdx::bitset::CoreSet,
@@ -26,6 +27,8 @@ pub struct Rules {
     pub history_ttl_ms: u64,
     /// Never below `history_ttl_ms`.
     pub meta_ttl_ms: u64,
+    /// Recovery brings the latest publication only.
+    pub cache: bool,
 }
 
 impl Rules {
@@ -46,6 +49,7 @@ impl Rules {
             history_size: if history_ttl_ms > 0 { options.history_size } else { 0 },
             history_ttl_ms,
             meta_ttl_ms: ms(meta_ttl).max(history_ttl_ms),
+            cache: recovers_cache(options),
         }
     }
 

@@ -90,6 +90,16 @@ impl History {
         (missed <= limit).then(|| self.ring.range(start..).cloned().collect())
     }
 
+    /// The latest publication, nothing for a client that has it; `None` when it is gone or there was none.
+    #[must_use]
+    pub fn recover_latest(&self, from: &Recover) -> Option<Vec<Arc<Publication>>> {
+        let has_it = from.offset > 0 && from.offset == self.top && *from.epoch == *self.epoch;
+        if has_it {
+            return Some(Vec::new());
+        }
+        self.ring.back().map(|latest| vec![Arc::clone(latest)])
+    }
+
     /// At most `filter.limit` publications, ascending from the oldest after `since`, or descending from the
     /// newest before it. Memory: at most the ring, whatever the limit says.
     ///

@@ -101,7 +101,10 @@ impl Shard {
         };
         let channel = self.channels.get(key).filter(|channel| channel.rules.keeps_history());
         let stream = channel.and_then(|channel| channel.stream.as_deref());
-        let missed = stream.and_then(|stream| stream.history.recover(from, limit));
+        let missed = stream.and_then(|stream| match channel {
+            Some(channel) if channel.rules.cache => stream.history.recover_latest(from),
+            _ => stream.history.recover(from, limit),
+        });
         let counter = if missed.is_some() { Counter::Recoveries } else { Counter::RecoveriesFailed };
         self.counters.increment(counter);
         missed

@@ -1,0 +1,302 @@
+//! What the options of a namespace change for a client: rights with and without tokens, names, payloads, recovery.
+
+use super::{Abroad, OWNED, One, open_settings};
+use crate::{
+    auth::{Hs, sign},
+    broker::{
+        mesh::{Forward, Mesh},
+        seam::{ApiReply, ApiRequest, PublishOptions},
+    },
+    config::{ChannelOptions, DataFormat, RecoveryMode, Settings},
+    model::{ConnKey, Disconnect, ErrorCode, Protocol, Publication},
+};
+use std::{sync::Arc, time::Duration};
+
+fn of(options: ChannelOptions) -> Settings {
+    let mut settings = open_settings();
+    settings.client.insecure = false;
+    settings.client.allow_anonymous_connect_without_token = true;
+    settings.client.token.hmac_secret_key = "secret".into();
+    settings.channel.without_namespace = options;
+    settings
+}
+
+fn token(claims: &str) -> String {
+    sign(Hs::Hs256, "secret", claims)
+}
+
+fn client(one: &mut One, user: &str) -> ConnKey {
+    let conn = one.open(Protocol::Json);
+    let token = if user.is_empty() { String::new() } else { token(&format!(r#"{{"sub":"{user}"}}"#)) };
+    one.hear(conn, &format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+    assert!(one.closed.is_empty());
+    conn
+}
+
+/// The error a command is answered with; 0 for none.
+fn code(heard: &[String]) -> u32 {
+    let number = |at: &str| at.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap();
+    heard[0].split_once(r#""error":{"code":"#).map_or(0, |(_, rest)| number(rest))
+}
+
+/// What a subscription token says, if there is one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Token {
+    None,
+    Good,
+    Expired,
+    Forged,
+    OfAnother,
+}
+
+impl Token {
+    fn text(self, channel: &str, user: &str) -> String {
+        let exp = if self == Self::Expired { 1_600_000_000u64 } else { 1_800_000_000 };
+        let channel = if self == Self::OfAnother { "another" } else { channel };
+        let claims = format!(r#"{{"channel":"{channel}","sub":"{user}","exp":{exp}}}"#);
+        match self {
+            Self::None => String::new(),
+            Self::Forged => sign(Hs::Hs256, "forged", &claims),
+            _ => token(&claims),
+        }
+    }
+}
+
+/// The rules as §10.3 lists them, naively: what subscribing comes to. `None`: the connection ends.
+fn subscribe_rule(bit: &dyn Fn(u32) -> bool, user: &str, channel: &str, token: Token) -> Option<u32> {
+    match token {
+        Token::Good => return Some(0),
+        Token::Expired => return Some(109),
+        Token::Forged => return Some(103),
+        Token::OfAnother => return None,
+        Token::None => {}
+    }
+    let private = channel.starts_with('$');
+    let listed = channel.rsplit_once('#').map(|(_, users)| users.split(',').any(|it| it == user));
+    let limited = bit(2) && listed.is_some();
+    let allowed = if private {
+        false
+    } else if bit(3) {
+        true
+    } else if limited {
+        !user.is_empty() && listed == Some(true)
+    } else {
+        bit(0) && (!user.is_empty() || bit(1))
+    };
+    Some(if allowed { 0 } else { 103 })
+}
+
+#[test]
+fn subscribing_with_and_without_tokens_exhaustively() {
+    let tokens = [Token::None, Token::Good, Token::Expired, Token::Forged, Token::OfAnother];
+    for mask in 0u32..16 {
+        let bit = |at: u32| mask & (1 << at) != 0;
+        let mut settings = of(ChannelOptions {
+            allow_subscribe_for_client: bit(0),
+            allow_subscribe_for_anonymous: bit(1),
+            allow_user_limited_channels: bit(2),
+            ..ChannelOptions::default()
+        });
+        settings.client.insecure = bit(3);
+        let mut one = One::new(settings);
+        for user in ["", "42"] {
+            for channel in ["c", "c#42", "c#7,42", "c#7", "$c", "$c#42"] {
+                for token in tokens {
+                    let conn = client(&mut one, user);
+                    let text = token.text(channel, user);
+                    let said =
+                        format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}","token":"{text}"}}}}"#);
+                    let heard = one.hear(conn, &said);
+                    let row = format!("{mask:04b} {user:?} {channel} {token:?}");
+                    match subscribe_rule(&bit, user, channel, token) {
+                        Some(want) => assert_eq!(code(&heard), want, "{row}"),
+                        None => assert_eq!(one.closed, [(conn, Disconnect::INVALID_TOKEN)], "{row}"),
+                    }
+                    one.closed.clear();
+                    one.core.end_session(conn);
+                }
+            }
+        }
+        one.core.invariants();
+    }
+}
+
+/// A good token makes a subscriber; what subscribers may, is the options' to say. §10.3, naively.
+#[test]
+fn what_subscribers_by_token_may_exhaustively() {
+    let verbs = [
+        r#"{"id":3,"publish":{"channel":"$c","data":1}}"#,
+        r#"{"id":3,"presence":{"channel":"$c"}}"#,
+        r#"{"id":3,"presence_stats":{"channel":"$c"}}"#,
+        r#"{"id":3,"history":{"channel":"$c"}}"#,
+    ];
+    for mask in 0u32..16 {
+        let bit = |at: u32| mask & (1 << at) != 0;
+        let mut settings = of(ChannelOptions {
+            presence: true,
+            history_size: 1,
+            history_ttl: Duration::from_secs(1),
+            allow_publish_for_client: bit(0),
+            allow_publish_for_subscriber: bit(1),
+            allow_publish_for_anonymous: bit(2),
+            allow_presence_for_client: bit(0),
+            allow_presence_for_subscriber: bit(1),
+            allow_presence_for_anonymous: bit(2),
+            allow_history_for_client: bit(0),
+            allow_history_for_subscriber: bit(1),
+            allow_history_for_anonymous: bit(2),
+            ..ChannelOptions::default()
+        });
+        settings.client.insecure = bit(3);
+        let mut one = One::new(settings);
+        for (user, subscribed) in [("", false), ("", true), ("42", false), ("42", true)] {
+            let conn = client(&mut one, user);
+            let text = if subscribed { Token::Good } else { Token::Forged }.text("$c", user);
+            one.hear(conn, &format!(r#"{{"id":2,"subscribe":{{"channel":"$c","token":"{text}"}}}}"#));
+            let role = bit(0) || (bit(1) && subscribed);
+            let allowed = bit(3) || (role && (bit(2) || !user.is_empty()));
+            for said in verbs {
+                let heard = one.hear(conn, said);
+                let answer: Vec<_> = heard.into_iter().filter(|it| it.starts_with(r#"{"id":3"#)).collect();
+                let want = if allowed { 0 } else { 103 };
+                assert_eq!(code(&answer), want, "{mask:04b} {user:?} {subscribed} {said}");
+            }
+            one.core.end_session(conn);
+        }
+    }
+}
+
+#[test]
+fn payloads_are_what_the_namespace_says() {
+    use DataFormat::{Any, Binary, Json, JsonObject};
+    // A payload, and the formats that take it.
+    let rows: &[(&[u8], &[DataFormat])] = &[
+        (b"", &[Binary]),
+        (b"1", &[Any, Json, Binary]),
+        (b"null", &[Any, Json, Binary]),
+        (b" {\"a\":1}", &[Any, Json, JsonObject, Binary]),
+        (b"[{}]", &[Any, Json, Binary]),
+        (b"{\"a\":", &[Any, Binary]),
+        (b"\xff\0", &[Any, Binary]),
+    ];
+    for format in [Any, Json, JsonObject, Binary] {
+        let mut settings = open_settings();
+        settings.channel.without_namespace =
+            ChannelOptions { publication_data_format: format, ..ChannelOptions::default() };
+        let mut one = One::new(settings);
+        let conn = one.open(Protocol::Protobuf);
+        one.core.begin_turn(one.now);
+        one.core.on_message(conn, b"\x04\x08\x01\x22\x00");
+        one.turn();
+        for (data, takers) in rows {
+            let takes = takers.contains(&format);
+            // Command 3: publish (7) with channel (1) and data (2).
+            let len = data.len() as u8;
+            let publish = [&[0x0a, 1, b'a', 0x12, len][..], data].concat();
+            let command = [&[0x08, 3, 0x3a, publish.len() as u8][..], &publish].concat();
+            one.core.begin_turn(one.now);
+            one.core.on_message(conn, &[&[command.len() as u8][..], &command].concat());
+            one.turn();
+            // A frame with a reply 3 that is `publish` (8), or an error (2) that begins with its code.
+            let want: &[u8] =
+                if takes { b"\x82\x05\x04\x08\x03\x42\x00" } else { b"\x08\x03\x12\x0f\x08\x6b" };
+            let written = &one.written[0].1;
+            assert!(written.windows(want.len()).any(|it| it == want), "{format:?} {data:?}: {written:?}");
+            if !data.is_empty() {
+                assert_eq!(api_publish(&mut one, data).is_ok(), takes, "{format:?} {data:?} by the API");
+            }
+        }
+    }
+}
+
+fn api_publish(one: &mut One, data: &[u8]) -> Result<ApiReply, ErrorCode> {
+    let (tags, options) = (vec![], PublishOptions::default());
+    one.core.begin_turn(one.now);
+    one.core.api(1, ApiRequest::Publish { channel: "a".into(), data: data.into(), tags, options });
+    one.turn();
+    one.api.pop().unwrap().1
+}
+
+#[test]
+fn names_are_what_the_namespace_says() {
+    let mut settings = open_settings();
+    settings.channel.without_namespace.channel_regex = "^[a-z]+$".into();
+    settings.channel.namespaces[0].options.channel_regex = r"^\p{L}+$".into();
+    let rows = [
+        ("abc", 0),
+        ("a1", 107),
+        ("plain:\u{fc}ml", 0),
+        ("$plain:ab", 103),
+        ("$plain:a1", 107),
+        ("plain:", 107),
+        ("plain:a:b", 107),
+        // No expression: ASCII.
+        ("joins:a1", 0),
+        ("joins:\u{fc}", 107),
+        ("nons:a", 102),
+    ];
+    for (name, want) in rows {
+        let mut one = One::new(settings.clone());
+        let conn = one.client();
+        let heard = one.hear(conn, &format!(r#"{{"id":2,"subscribe":{{"channel":"{name}"}}}}"#));
+        assert_eq!(code(&heard), want, "{name}");
+    }
+}
+
+#[test]
+fn the_latest_publication_is_all_that_a_cache_recovers() {
+    let mut settings = open_settings();
+    let options = &mut settings.channel.without_namespace;
+    (options.join_leave, options.force_recovery_mode) = (false, RecoveryMode::Cache);
+    let reply =
+        |rest: &str| vec![format!(r#"{{"id":2,"subscribe":{{"recoverable":true,"epoch":"E",{rest}}}}}"#)];
+    let latest = r#""publications":[{"data":3,"offset":3}],"recovered":true,"#;
+    let was = r#""positioned":true,"was_recovering":true"#;
+    for auto in [false, true] {
+        settings.channel.without_namespace.auto_cache_recover = auto;
+        let mut one = One::new(settings.clone());
+        let hear = |one: &mut One, request: &str| {
+            let conn = one.client();
+            one.hear(conn, &format!(r#"{{"id":2,"subscribe":{{"channel":"a"{request}}}}}"#))
+        };
+        let recover =
+            |offset: u64, flag: u8| format!(r#","recover":true,"offset":{offset},"epoch":"","flag":{flag}"#);
+        // Nothing is there yet.
+        assert_eq!(hear(&mut one, &recover(0, 0)), reply(was), "empty");
+        assert_eq!(code(&hear(&mut one, &recover(0, 2))), 112);
+        let unasked = r#","flag":2"#;
+        let empty = if auto { reply(was) } else { reply(r#""positioned":true"#) };
+        assert_eq!(hear(&mut one, unasked), empty, "{auto}: nobody asked for more");
+        for data in [b"1", b"2", b"3"] {
+            assert!(api_publish(&mut one, data).is_ok());
+        }
+        assert_eq!(hear(&mut one, &recover(0, 2)), reply(&format!(r#"{latest}"offset":3,{was}"#)), "behind");
+        let two = format!(r#"{latest}"offset":3,{was}"#);
+        assert_eq!(hear(&mut one, &recover(2, 2)), reply(&two), "one behind");
+        let conn = one.client();
+        let epoch = super::epoch_of(&mut one, conn, "a");
+        let same = format!(r#","recover":true,"offset":3,"epoch":"{epoch}""#);
+        let nothing = format!(r#""recovered":true,"offset":3,{was}"#);
+        assert_eq!(hear(&mut one, &same), reply(&nothing), "up to date");
+        let want = if auto { two } else { r#""offset":3,"positioned":true"#.into() };
+        assert_eq!(hear(&mut one, ""), reply(&want), "{auto}: not asked");
+    }
+}
+
+#[test]
+fn a_publication_that_comes_too_late_tells_of_a_loss() {
+    for (lag_max_ms, late_ms, lost) in [(0, 3_600_000, false), (500, 500, false), (500, 501, true)] {
+        let mut abroad = Abroad::subscribed_with(|settings| {
+            settings.client.channel_position_max_time_lag = Duration::from_millis(lag_max_ms);
+        });
+        let time_ms = abroad.one.now.unix_ms - late_ms;
+        let data = b"1"[..].into();
+        let publication = Arc::new(Publication { offset: 6, data, time_ms, ..Publication::default() });
+        abroad.tell(Mesh::Forward { channel: OWNED, forward: Forward::Publication(publication) });
+        if lost {
+            abroad.is_told_of_a_loss();
+        } else {
+            assert!(abroad.one.heard(abroad.conn)[0].contains(r#""offset":6"#), "{lag_max_ms} {late_ms}");
+        }
+    }
+}
