@@ -15,6 +15,17 @@ const SLOTS: usize = 1 << DIGIT_BITS;
 /// Enough digits for every `u64`.
 const LEVELS: usize = 11;
 const NIL: u32 = u32::MAX;
+/// Whole slots of the second level, so that what lies on the grid fires without moving down first.
+const GRID_MS: u64 = 2 * SLOTS as u64;
+
+/// The first point of a grid of 128 ms that is not before `deadline_ms`; `u64::MAX`, which is no deadline, stays.
+///
+/// Deadlines of connections are met that late, so that many of them share a turn: waking a core costs more
+/// than what a deadline has it do.
+#[must_use]
+pub fn on_grid(deadline_ms: u64) -> u64 {
+    deadline_ms.checked_next_multiple_of(GRID_MS).unwrap_or(u64::MAX)
+}
 
 #[derive(Debug)]
 pub struct Wheel {
@@ -166,6 +177,16 @@ mod tests {
         wheel.advance(now_ms, &mut fired);
         fired.sort_unstable();
         fired
+    }
+
+    #[test]
+    fn a_grid_is_met_by_one_advance() {
+        for (deadline_ms, met_ms) in [(0, 0), (1, 128), (128, 128), (129, 256), (u64::MAX, u64::MAX)] {
+            assert_eq!(on_grid(deadline_ms), met_ms);
+        }
+        let mut wheel = Wheel::new(0);
+        wheel.insert(on_grid(1000), 7);
+        assert_eq!(wheel.next_deadline(), Some(1024), "no time at which it only moves down");
     }
 
     #[test]

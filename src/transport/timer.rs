@@ -1,5 +1,7 @@
 //! The one deadline of a connection, on a wheel that cannot cancel.
 
+use crate::stdx::wheel::on_grid;
+
 /// Knows when a connection is due, and for when the wheel will wake it at the earliest.
 #[derive(Clone, Copy, Debug)]
 pub struct Timer {
@@ -16,9 +18,10 @@ impl Default for Timer {
 }
 
 impl Timer {
-    /// Sets the deadline. `Some`: insert an entry for this time into the wheel.
+    /// Sets the deadline, to be met on the grid. `Some`: insert an entry for this time into the wheel.
     #[must_use]
     pub fn set(&mut self, due_ms: u64) -> Option<u64> {
+        let due_ms = on_grid(due_ms);
         self.due_ms = due_ms;
         // An earlier entry will fire first and arm this one.
         (due_ms < self.armed_ms).then(|| {
@@ -54,7 +57,7 @@ pub enum Fired {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fired, Timer};
+    use super::{Fired, Timer, on_grid};
 
     // Whatever is set when, the deadline is noticed at its time and at no other.
     #[test]
@@ -63,7 +66,7 @@ mod tests {
             let mut timer = Timer::default();
             let mut wheel = std::collections::BTreeSet::new();
             let mut due = u64::MAX;
-            for now_ms in 1..60u64 {
+            for now_ms in (1..200).map(|step| step * 32) {
                 while let Some(&(at, id)) = wheel.iter().next()
                     && at <= now_ms
                 {
@@ -79,9 +82,9 @@ mod tests {
                 }
                 assert!(due > now_ms, "missed");
                 if u.ratio(1, 2)? {
-                    due = now_ms + u.int_in_range(1..=20u64)?;
+                    due = on_grid(now_ms + u.int_in_range(1..=600u64)?);
                     if let Some(at) = timer.set(due) {
-                        wheel.insert((at, now_ms + 1000));
+                        wheel.insert((at, now_ms + 100_000));
                     }
                 }
             }

@@ -5,12 +5,9 @@ use super::{State, Step};
 use crate::{
     broker::core::Core,
     model::{ConnKey, Disconnect},
-    stdx::slab::Key,
+    stdx::{slab::Key, wheel::on_grid},
     wire::client,
 };
-
-/// Deadlines are met up to this late, so that many of them share a turn: waking a core costs more than a ping.
-const GRID_MS: u64 = 100;
 
 /// An empty WebSocket ping frame.
 const WEBSOCKET_PING: [u8; 2] = [0x89, 0];
@@ -41,9 +38,7 @@ impl Core {
             0 => session.due_ms,
             pong_due_ms => session.due_ms.min(pong_due_ms),
         };
-        let due_ms = due_ms.min(session.expiry_due_ms);
-        // Never u64::MAX: that is no deadline.
-        let due_ms = if due_ms == u64::MAX { due_ms } else { due_ms.next_multiple_of(GRID_MS) };
+        let due_ms = on_grid(due_ms.min(session.expiry_due_ms));
         if due_ms < session.wheel_ms {
             session.wheel_ms = due_ms;
             self.session_wheel.insert(due_ms, conn.to_bits());
