@@ -1,7 +1,7 @@
 //! The life of one core: turn after turn, and sleep when there is nothing to do.
 //!
 //! A core sleeps in its net ring, where completions, timeouts and the bell end the sleep. Before it does, the
-//! loop announces it, lets the kernel deliver once more and looks at every queue (see `doorbell`). The second
+//! loop announces it and looks at every queue (see `doorbell`); the kernel looks at the sockets and the bell. The second
 //! net (`watch`) finds a core that sleeps although it has work, counts that ([`Counter::TimerWakes`], must stay
 //! 0) and wakes it.
 

@@ -172,16 +172,19 @@ impl Sockets {
         self.keep_time(now_ms);
         let mut left = self.budget.completions.max(1);
         loop {
-            self.ring.enter();
+            self.ring.enter_if_needed();
             let mut batch = std::mem::take(&mut self.batch);
             self.ring.take(&mut batch, left.min(COMPLETIONS_PER_ROUND));
             left -= batch.len();
+            let barren = batch.is_empty();
             for entry in batch.drain(..) {
                 self.complete(driver, &entry);
             }
             self.batch = batch;
-            let spent = left == 0 || started.elapsed() >= self.budget.time;
-            if spent || !self.ring.has_more() || self.ring.failure().is_some() {
+            if barren || left == 0 || !self.ring.may_have_more() || self.ring.failure().is_some() {
+                break;
+            }
+            if started.elapsed() >= self.budget.time {
                 break;
             }
         }
@@ -241,7 +244,7 @@ impl Sockets {
 
     /// Work is waiting that needs no wake-up from outside.
     pub fn has_work(&mut self) -> bool {
-        !self.done.is_empty() || !self.to_arm.is_empty() || self.needs_arming() || self.ring.has_more()
+        !self.done.is_empty() || !self.to_arm.is_empty() || self.needs_arming() || self.ring.has_some()
     }
 
     /// Sockets accepted here that another core is to carry.
@@ -255,8 +258,8 @@ impl Sockets {
         [lingering, self.accept_again_ms].into_iter().flatten().min()
     }
 
-    /// First step of going to sleep, after the announcement: the bell can be heard, what is queued is submitted
-    /// and what has come is looked for. False: there is work, do not sleep.
+    /// First step of going to sleep: sets the alarm. False: there is work, do not sleep. What the kernel has not
+    /// delivered yet ends the sleep at once.
     pub fn may_sleep(&mut self, until_ms: Option<u64>) -> bool {
         if let Some(until_ms) = until_ms {
             if until_ms <= self.now_ms {
@@ -264,12 +267,11 @@ impl Sockets {
             }
             self.set_alarm(until_ms);
         }
-        self.arm_bell();
-        self.ring.enter();
         !self.has_work() && self.ring.failure().is_none()
     }
 
-    /// Blocks the thread until something completes or the bell rings. Whether there is work, the mail aside.
+    /// Submits what is queued and blocks the thread until something completes or the bell rings. A bell that rang
+    /// before is heard as well. Whether there is work, the mail aside.
     pub fn sleep(&mut self) -> bool {
         self.arm_bell();
         self.ring.enter_and_wait();

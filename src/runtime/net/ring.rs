@@ -1,7 +1,7 @@
 //! One io_uring and the words exchanged with it.
 //!
 //! User data is operation (8 bit), generation (24), slot (32). Completions that turn up where they cannot
-//! be handled are stashed and come out first later; whoever is about to sleep asks [`Ring::has_more`].
+//! be handled are stashed and come out first later; whoever is about to sleep asks [`Ring::has_some`].
 
 use io_uring::{IoUring, cqueue, squeue};
 use std::{collections::VecDeque, io};
@@ -137,8 +137,16 @@ impl Ring {
         }
     }
 
+    /// Submits, and lets the kernel deliver what it has, unless there is neither something to submit nor a
+    /// lack of completions.
+    pub fn enter_if_needed(&mut self) {
+        if !self.has_ready() || !self.ring.submission().is_empty() {
+            self.enter();
+        }
+    }
+
     /// Submits, and lets the kernel deliver what it has.
-    pub fn enter(&mut self) {
+    fn enter(&mut self) {
         let queued = self.ring.submission().len();
         self.enter_or_fail(queued, 0);
         // What was not taken in one go.
@@ -191,13 +199,23 @@ impl Ring {
         self.stash.extend(self.ring.completion());
     }
 
-    /// Completions are waiting, here or in the kernel.
-    pub fn has_more(&mut self) -> bool {
-        if !self.stash.is_empty() || !self.ring.completion().is_empty() {
-            return true;
-        }
-        let queue = self.ring.submission();
-        queue.taskrun() || queue.cq_overflow()
+    /// Completions are waiting here, or could not be put here for want of room.
+    pub fn has_some(&mut self) -> bool {
+        self.has_ready() || self.ring.submission().cq_overflow()
+    }
+
+    /// Completions can be taken without asking the kernel for them.
+    fn has_ready(&mut self) -> bool {
+        !self.stash.is_empty() || !self.ring.completion().is_empty()
+    }
+
+    /// Whether the next [`Ring::enter`] may bring completions: recent kernels hand over only some at a time.
+    ///
+    /// A hint. The kernel raises the flag after it has queued the work, so it may do so when the work is
+    /// already done, and then the flag stays up until there is new work: an enter that brought nothing is
+    /// the end, whatever is said here. A sleep in the ring does what is left.
+    pub fn may_have_more(&mut self) -> bool {
+        self.has_some() || self.ring.submission().taskrun()
     }
 }
 
