@@ -18,7 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-const CLASS: Class = Class { framing: Framing::WebSocketText, protocol: Protocol::Json, join_leave: false };
+const CLASS: Class =
+    Class { framing: Framing::WebSocketText, protocol: Protocol::Json, join_leave: false, delta: false };
 
 const ROUNDS: usize = 60;
 const TURNS: u32 = 150;

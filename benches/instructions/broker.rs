@@ -9,7 +9,7 @@ use corecast::{
         permission::{Namespaces, Verb, Who},
     },
     config::{ChannelOptions, Namespace, Settings},
-    metrics::Counters,
+    metrics::{Counter, Counters},
     model::{ConnKey, Now, Protocol, Publication},
 };
 use std::{hint::black_box, sync::Arc, time::Duration};
@@ -19,6 +19,7 @@ const HISTORY: u32 = 100;
 
 pub fn run() {
     group_turns();
+    delta_turns();
     permissions();
     for (name, protocol) in [("json", Protocol::Json), ("protobuf", Protocol::Protobuf)] {
         publishing(&format!("core-publish-{name}"), protocol, "bench", 1);
@@ -45,7 +46,8 @@ fn group_turns() {
             let mut write = WritePath::new(Limits::from(&settings));
             let mut groups = Groups::new(settings.websocket.frame_size_target);
             let mut counters = Counters::default();
-            let key: GroupKey = groups.create("bench".into(), Class { framing, protocol, join_leave: false });
+            let key: GroupKey =
+                groups.create("bench".into(), Class { framing, protocol, join_leave: false, delta: false });
             for index in 0..MEMBERS {
                 write.open(conn(index));
                 write.set_framing(conn(index), framing);
@@ -68,6 +70,42 @@ fn group_turns() {
                 drop(pieces);
                 write.settle(std::iter::empty(), 0);
             });
+        }
+    }
+}
+
+/// The same for members who get differences: one is made for all of them.
+fn delta_turns() {
+    for (framing, protocol, name) in [
+        (Framing::WebSocketText, Protocol::Json, "json"),
+        (Framing::WebSocketBinary, Protocol::Protobuf, "protobuf"),
+    ] {
+        let settings = Settings::default();
+        let mut write = WritePath::new(Limits::from(&settings));
+        let mut groups = Groups::new(settings.websocket.frame_size_target);
+        let mut counters = Counters::default();
+        let key = groups.create("bench".into(), Class { framing, protocol, join_leave: false, delta: true });
+        for index in 0..MEMBERS {
+            write.open(conn(index));
+            write.set_framing(conn(index), framing);
+            groups.add(key, conn(index));
+        }
+        let mut turn = 0;
+        case(&format!("group-turn-{name}-delta-1000-members-k1"), 1, || {
+            turn += 1;
+            let numbers: Vec<u32> = (0..200).map(|at| at * 7919 % 1000 + u32::from(at == turn)).collect();
+            let data = format!("{{\"turn\":{turn},\"numbers\":{numbers:?}}}").into_bytes().into();
+            let publication =
+                Arc::new(Publication { data, json: true, delta: true, ..Publication::default() });
+            let note = Note::Publication { publication, epoch: None };
+            groups.note(std::slice::from_ref(&key), &note, &mut counters);
+            groups.close_all(&mut write, &mut counters);
+            write.begin_flush();
+            write.settle(std::iter::empty(), 0);
+        });
+        if turn > 0 {
+            let made = counters.value(Counter::DeltasMade);
+            assert_eq!(made, u64::from(turn) - 1, "one difference for each publication but the first");
         }
     }
 }

@@ -140,6 +140,8 @@ struct Publish<'a> {
     #[serde(deserialize_with = "or_default")]
     version: u64,
     version_epoch: Text<'a>,
+    #[serde(deserialize_with = "or_default")]
+    delta: bool,
 }
 
 impl Publish<'_> {
@@ -154,6 +156,7 @@ impl Publish<'_> {
             idempotency_key: self.idempotency_key.boxed(),
             version: self.version,
             version_epoch: self.version_epoch.boxed(),
+            delta: self.delta,
         }
     }
 }

@@ -318,7 +318,7 @@ impl Core {
         let wishes = Grants {
             positioned: recover_since.is_some(),
             recoverable: recover_since.is_some(),
-            join_leave: false,
+            ..Grants::default()
         };
         let Ok(grants) = self.grants(conn, channel, wishes, Overrides::default()) else { return };
         let recover = recover_since

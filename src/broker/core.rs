@@ -189,6 +189,7 @@ impl Core {
         // Cutting a slow member closes lists and leaves channels; what that brought is delivered too.
         self.pump();
         self.groups.close_all(&mut self.write, &mut self.counters);
+        self.regroup();
         self.expected_ms = self.next_deadline().unwrap_or(u64::MAX);
     }
 

@@ -14,6 +14,7 @@ pub mod outbox;
 mod pending;
 pub mod permission;
 mod positions;
+mod regroup;
 pub mod seam;
 mod session;
 pub mod shard;

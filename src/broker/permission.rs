@@ -57,7 +57,12 @@ pub struct Grants {
     pub recoverable: bool,
     /// Joins and leaves are pushed.
     pub join_leave: bool,
+    /// Publications come as differences, where that is shorter.
+    pub delta: bool,
 }
+
+/// The one kind of delta there is.
+pub const FOSSIL: &str = "fossil";
 
 /// Whether channels with these options keep history.
 #[must_use]
@@ -216,6 +221,7 @@ impl Namespaces {
             positioned: recoverable || options.force_positioning || wished,
             recoverable,
             join_leave: options.join_leave && (options.force_push_join_leave || wished_joins),
+            delta: wishes.delta && options.allowed_delta_types.iter().any(|allowed| allowed == FOSSIL),
         }
     }
 

@@ -96,6 +96,8 @@ pub struct PublishOptions {
     /// 0: none. A version not above the last one (of the same epoch, or of an empty one) is suppressed.
     pub version: u64,
     pub version_epoch: Box<str>,
+    /// May go out as the difference to the publication before it.
+    pub delta: bool,
 }
 
 #[derive(Clone, Debug)]

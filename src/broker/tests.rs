@@ -675,4 +675,5 @@ fn json_clients_are_never_told_what_is_not_json() {
 }
 
 mod channels;
+mod deltas;
 mod tokens;

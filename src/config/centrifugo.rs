@@ -96,9 +96,7 @@ const OPTIONS: &[(&str, Fine)] = &[
     // Options of namespaces.
     ("channel.without_namespace.allow_channel_compaction", Fine::Off),
     ("channel.without_namespace.allow_tags_filter", Fine::Off),
-    ("channel.without_namespace.allowed_delta_types", Fine::Off),
     ("channel.without_namespace.client_publish_debounce_interval", Fine::Off),
-    ("channel.without_namespace.delta_publish", Fine::Off),
     ("channel.without_namespace.history_cel", Fine::Off),
     ("channel.without_namespace.keep_latest_publication", Fine::Off),
     ("channel.without_namespace.map", Fine::Off),

@@ -56,7 +56,8 @@ impl Rule {
             }
             Self::Words(words) => {
                 let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-                words.join(" or ")
+                let words = words.join(" or ");
+                if kind == Kind::List { format!("a list of {words}") } else { words }
             }
             Self::Path => {
                 "a path such as \"/metrics\": \"/\" and letters, digits, - _ . ~ /, not \"/\" at the end"
@@ -118,6 +119,7 @@ impl Rule {
     pub fn allows_list(&self, it: &[String]) -> bool {
         match self {
             Self::Networks => it.iter().all(|it| network(it)),
+            Self::Words(words) => it.iter().all(|it| words.contains(&it.as_str())),
             Self::Patterns => it.iter().all(|it| !it.is_empty() && !it.contains(char::is_whitespace)),
             _ => true,
         }

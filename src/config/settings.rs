@@ -214,6 +214,10 @@ sections! {
         force_recovery: bool = false, Rule::Any;
         /// Clients may ask for recoverable subscriptions.
         allow_recovery: bool = false, Rule::Any;
+        /// Kinds of deltas subscribers may ask for: `fossil`. Costs memory for one publication per channel, core and protocol, and the CPU of one comparison per publication.
+        allowed_delta_types: Vec<String> = Vec::new(), Rule::Words(&["fossil"]);
+        /// Every publication may go out as the difference to the one before it, to subscribers that asked for deltas; otherwise only those published with `delta`.
+        delta_publish: bool = false, Rule::Any;
         /// Clients with a user id may subscribe without a subscription token.
         allow_subscribe_for_client: bool = false, Rule::Any;
         /// Clients without a user id may subscribe too; needs `allow_subscribe_for_client`.
@@ -531,6 +535,8 @@ impl ChannelOptions {
             allow_positioning: true,
             force_recovery: true,
             allow_recovery: true,
+            allowed_delta_types: vec!["fossil".into()],
+            delta_publish: true,
             allow_subscribe_for_client: true,
             allow_subscribe_for_anonymous: true,
             allow_publish_for_client: true,

@@ -102,7 +102,7 @@ fn errors_say_where_what_and_how_to_mend() {
 fn centrifugo_options_are_known_by_name() {
     let text = r#"{"admin": {"enabled": true, "password": "x"}, "engine": {"type": "redis"},
         "client": {"token": {"jwks_public_endpoint": "secret"}},
-        "channel": {"namespaces": [{"name": "ab", "delta_publish": true, "force_recovery_mode": "stream"}]}}"#;
+        "channel": {"namespaces": [{"name": "ab", "shared_poll": true, "force_recovery_mode": "stream"}]}}"#;
     let says = "is a Centrifugo option that Corecast does not support yet";
     bad(
         file("c.json", text),
@@ -110,7 +110,7 @@ fn centrifugo_options_are_known_by_name() {
             &format!(r#"c.json:1:23: "admin.enabled" {says} (found true); remove it"#),
             &format!(r#"c.json:1:66: "engine.type" {says} (found text); remove it"#),
             &format!(r#"c.json:2:54: "client.token.jwks_public_endpoint" {says} (found text); remove it"#),
-            &format!(r#"c.json:3:68: "channel.namespaces.ab.delta_publish" {says} (found true); remove it"#),
+            &format!(r#"c.json:3:66: "channel.namespaces.ab.shared_poll" {says} (found true); remove it"#),
         ],
     );
     bad(
@@ -131,7 +131,7 @@ fn centrifugo_options_are_known_by_name() {
     );
     let harmless = r#"{"admin": {"enabled": false, "password": "x"}, "engine": {"type": "memory"},
         "usage_stats": {"disabled": true}, "http_server": {"tls": {"enabled": false}}, "proxies": [],
-        "channel": {"without_namespace": {"allowed_delta_types": []}}}"#;
+        "channel": {"without_namespace": {"subscription_type": "stream"}}}"#;
     assert_eq!(good(file("c.json", harmless)), Settings::default());
     assert_eq!(good(environment(&[("CORECAST_ADMIN_ENABLED", "false")])), Settings::default());
     assert_eq!(good(sets(&["engine.type=memory"])), Settings::default());

@@ -54,6 +54,7 @@ counters! {
     DisconnectsSlow, Counter, "corecast_disconnects_slow_total", "Connections closed because they did not read (3008, 3009).";
     DisconnectsBadRequest, Counter, "corecast_disconnects_bad_request_total", "Connections closed for breaking the protocol (3501).";
     Publications, Counter, "corecast_publications_total", "Publications taken by the channels this core owns.";
+    DeltasMade, Counter, "corecast_deltas_made_total", "Differences between two publications computed, each once a turn and protocol however many get it.";
     PublicationsNotJson, Counter, "corecast_publications_not_json_total", "Publications withheld from JSON subscribers because they are not JSON.";
     Recoveries, Counter, "corecast_recoveries_total", "Subscriptions recovered completely.";
     RecoveriesFailed, Counter, "corecast_recoveries_failed_total", "Recovery attempts answered with recovered: false.";

@@ -32,4 +32,6 @@ pub struct Publication {
     pub time_ms: u64,
     /// Set when `data` is known to be one valid JSON value; otherwise a core checks before it writes to JSON clients.
     pub json: bool,
+    /// May go out as the difference to the publication before it, to subscribers who agreed on deltas.
+    pub delta: bool,
 }

@@ -1,6 +1,7 @@
 //! What clients do to the node: connect, speak, misbehave, disappear.
 
 use super::{
+    client::Wish,
     knobs::CHANNELS,
     world::{Input, Socket, World},
 };
@@ -48,6 +49,7 @@ impl World {
         let filler = self.rng.below(1 << magnitude) as usize;
         let flag = if self.rng.below(4) == 0 { 2 } else { 0 };
         let recover = self.rng.below(3) > 0;
+        let wish = Wish::draw(&mut self.rng);
         let client = &mut self.clients[index];
         if !client.connected {
             return;
@@ -59,9 +61,9 @@ impl World {
                 *self.coverage.entry("act: made-up position".into()).or_default() += 1;
                 client.subscribe_with_a_lie(channel, self.rng.below(30), flag);
             }
-            0..=4 if !open => client.subscribe(channel, recover, flag),
+            0..=4 if !open => client.subscribe(channel, recover, flag, wish),
             // Subscribing twice is answered 105 and changes nothing.
-            0 => client.subscribe(channel, false, 0),
+            0 => client.subscribe(channel, false, 0, wish),
             1 if open => client.unsubscribe(channel),
             2 => client.ask(channel, self.rng.below(3)),
             3 => {
@@ -132,7 +134,7 @@ impl World {
         let channels: Vec<_> = client.memory.keys().cloned().collect();
         for channel in channels {
             if client.outstanding.len() < 5 {
-                client.subscribe(&channel, true, 0);
+                client.subscribe(&channel, true, 0, Wish::draw(&mut self.rng));
             }
         }
         self.flush(index);

@@ -2,7 +2,7 @@
 
 use super::{
     Coverage,
-    client::{Client, Expect, Sub},
+    client::{Client, Expect, Sub, Wish},
     knobs,
     truth::{self, Truth},
 };
@@ -10,6 +10,7 @@ use crate::{
     model::Protocol,
     wire::{
         client::{self, Received, ServerMessage, ServerPush, ServerReply, Subscribed},
+        fossil,
         json::is_json,
     },
 };
@@ -114,10 +115,10 @@ impl Client {
                     "{expect:?}: {code}"
                 );
             }
-            (Expect::Subscribe { channel, recover, lie }, ServerReply::Subscribe(result)) => {
+            (Expect::Subscribe { channel, recover, lie, wish }, ServerReply::Subscribe(result)) => {
                 let believed = lie && result.recovered && !knobs::is_cache(&channel);
                 assert!(!believed, "client {}: {channel}: a lie was believed", self.index);
-                self.on_subscribed(&channel, recover, &result, truth, coverage);
+                self.on_subscribed(&channel, recover, wish, &result, truth, coverage);
             }
             (Expect::Unsubscribe { channel }, ServerReply::Unsubscribe) => {
                 if let Some(sub) = self.subs.remove(&channel) {
@@ -224,6 +225,7 @@ impl Client {
         &mut self,
         channel: &str,
         recover: Option<(String, u64)>,
+        wish: Wish,
         result: &Subscribed<'_>,
         truth: &mut Truth,
         coverage: &mut Coverage,
@@ -231,7 +233,9 @@ impl Client {
         assert!(!self.subs.contains_key(channel), "client {}: subscribed to {channel} twice", self.index);
         assert_eq!(result.positioned, knobs::is_positioned(channel), "{channel}");
         assert_eq!(result.was_recovering, recover.is_some() && result.recoverable, "{channel}");
+        assert_eq!(result.delta, wish.delta && knobs::has_deltas(channel), "{channel}");
         let sub = Sub {
+            delta: result.delta,
             epoch: result.epoch.clone().into_owned(),
             offset: result.offset,
             serial: self.next_serial,
@@ -256,7 +260,7 @@ impl Client {
         }
         self.subs.insert(channel.into(), sub);
         for publication in &result.publications {
-            self.on_publication(channel, publication, truth);
+            self.on_publication(channel, publication, truth, coverage);
         }
     }
 
@@ -276,13 +280,15 @@ impl Client {
         self.subs.insert(channel.into(), sub);
         for publication in publications {
             assert_eq!(publication.offset, top, "client {}: {channel}: not the latest", self.index);
-            self.on_publication(channel, publication, truth);
+            self.on_publication(channel, publication, truth, coverage);
         }
     }
 
     fn on_push(&mut self, channel: &str, push: ServerPush<'_>, truth: &mut Truth, coverage: &mut Coverage) {
         match push {
-            ServerPush::Publication(publication) => self.on_publication(channel, &publication, truth),
+            ServerPush::Publication(publication) => {
+                self.on_publication(channel, &publication, truth, coverage);
+            }
             ServerPush::Join(info) => {
                 self.live(channel, "join");
                 assert!(knobs::has_presence(channel) && !info.client.is_empty());
@@ -326,10 +332,17 @@ impl Client {
     }
 
     /// Every offset once and in order; what stands there is the same for everybody.
-    fn on_publication(&mut self, channel: &str, publication: &Received<'_>, truth: &mut Truth) {
+    fn on_publication(
+        &mut self,
+        channel: &str,
+        publication: &Received<'_>,
+        truth: &mut Truth,
+        coverage: &mut Coverage,
+    ) {
         let index = self.index;
+        let data = self.payload(channel, publication, coverage);
         let json = self.protocol == Protocol::Json;
-        assert!(!json || is_json(publication.data), "client {index}: {channel}: not JSON");
+        assert!(!json || is_json(&data), "client {index}: {channel}: not JSON");
         let sub = self.live(channel, "publication");
         let offset = publication.offset;
         if offset > 0 {
@@ -342,11 +355,31 @@ impl Client {
             self.pass_over(channel, &epoch, before + 1..offset, truth);
         }
         let sub = self.live(channel, "publication");
-        let (publisher, number) = truth::parse(publication.data);
+        let (publisher, number) = truth::parse(&data);
         let before = sub.numbers.insert(publisher, number);
         assert!(before < Some(number), "client {index}: {channel}: {number} after {before:?} of {publisher}");
         let epoch = sub.epoch.clone();
-        truth.told(channel, &epoch, publication.offset, publication.data);
+        truth.told(channel, &epoch, publication.offset, &data);
+    }
+
+    /// What was published, made of what came before if it came as a patch.
+    fn payload(&mut self, channel: &str, publication: &Received<'_>, coverage: &mut Coverage) -> Vec<u8> {
+        let protocol = self.protocol;
+        let sub = self.live(channel, "publication");
+        if !sub.delta {
+            assert!(!publication.delta, "{channel}: a patch nobody asked for");
+            return publication.data.to_vec();
+        }
+        let data = client::unquoted(protocol, publication.data).expect("a string");
+        let data = if publication.delta {
+            *coverage.entry("publication: patch".into()).or_default() += 1;
+            let base = sub.base.as_ref().unwrap_or_else(|| panic!("{channel}: a patch of nothing"));
+            fossil::apply(base, &data, 1 << 24).unwrap_or_else(|error| panic!("{channel}: {error}"))
+        } else {
+            data.into_owned()
+        };
+        sub.base = Some(data.clone());
+        data
     }
 }
 

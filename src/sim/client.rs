@@ -3,6 +3,7 @@
 use super::{knobs, truth::Truth};
 use crate::{
     model::{ConnKey, Protocol},
+    stdx::rng::Rng,
     wire::{
         client::{self, Command, HistoryRequest, PublishRequest, Request, Since, SubscribeRequest},
         deflate::Inflater,
@@ -19,6 +20,7 @@ pub enum Expect {
         recover: Option<(String, u64)>,
         /// The position to recover from was made up.
         lie: bool,
+        wish: Wish,
     },
     Unsubscribe {
         channel: String,
@@ -46,6 +48,18 @@ pub enum Expect {
     Rpc,
 }
 
+/// What a subscription is asked to be beside the usual.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    pub delta: bool,
+}
+
+impl Wish {
+    pub fn draw(rng: &mut Rng) -> Self {
+        Self { delta: rng.below(2) > 0 }
+    }
+}
+
 /// A live subscription as its client sees it.
 #[derive(Debug, Default)]
 pub struct Sub {
@@ -60,6 +74,10 @@ pub struct Sub {
     pub numbers: BTreeMap<usize, u64>,
     /// Last number of this client that was acknowledged during the subscription.
     pub acknowledged: u64,
+    /// Publications may be patches of the one before.
+    pub delta: bool,
+    /// The payload of the last publication.
+    pub base: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -166,17 +184,24 @@ impl Client {
         self.command(Request::Connect(Box::default()), Expect::Connect);
     }
 
-    pub fn subscribe(&mut self, channel: &str, recover: bool, flag: i64) {
+    pub fn subscribe(&mut self, channel: &str, recover: bool, flag: i64, wish: Wish) {
         let recover = recover.then(|| self.memory.get(channel).cloned()).flatten();
-        self.subscribe_from(channel, recover, false, flag);
+        self.subscribe_from(channel, recover, false, flag, wish);
     }
 
     /// Asks to recover from where no stream ever was.
     pub fn subscribe_with_a_lie(&mut self, channel: &str, offset: u64, flag: i64) {
-        self.subscribe_from(channel, Some(("made up".into(), offset)), true, flag);
+        self.subscribe_from(channel, Some(("made up".into(), offset)), true, flag, Wish::default());
     }
 
-    fn subscribe_from(&mut self, channel: &str, recover: Option<(String, u64)>, lie: bool, flag: i64) {
+    fn subscribe_from(
+        &mut self,
+        channel: &str,
+        recover: Option<(String, u64)>,
+        lie: bool,
+        flag: i64,
+        wish: Wish,
+    ) {
         let (epoch, offset) = recover.clone().unwrap_or_default();
         let request = SubscribeRequest {
             channel: channel.into(),
@@ -184,9 +209,10 @@ impl Client {
             epoch: epoch.into(),
             offset,
             flag,
+            delta: if wish.delta { "fossil".into() } else { "".into() },
             ..SubscribeRequest::default()
         };
-        let expect = Expect::Subscribe { channel: channel.into(), recover, lie };
+        let expect = Expect::Subscribe { channel: channel.into(), recover, lie, wish };
         self.command(Request::Subscribe(Box::new(request)), expect);
     }
 

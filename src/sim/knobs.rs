@@ -40,6 +40,10 @@ pub fn is_positioned(channel: &str) -> bool {
     !channel.starts_with("plain") && !channel.starts_with("joins")
 }
 
+pub fn has_deltas(channel: &str) -> bool {
+    is_positioned(channel)
+}
+
 pub fn has_history(channel: &str) -> bool {
     is_positioned(channel) && !channel.starts_with("pos")
 }
@@ -107,10 +111,13 @@ impl Knobs {
             allow_history_for_anonymous: true,
             ..ChannelOptions::default()
         };
+        let deltas = rng.below(2) > 0;
         let history = |size: u64| ChannelOptions {
             history_size: size as usize,
             history_ttl: Duration::from_secs(300),
             force_recovery: true,
+            allowed_delta_types: vec!["fossil".into()],
+            delta_publish: deltas,
             ..open.clone()
         };
         let recoverable = ChannelOptions {
@@ -124,6 +131,11 @@ impl Knobs {
         let brief = ChannelOptions { history_ttl: lived, history_meta_ttl: lived, ..history(10) };
         let joins =
             ChannelOptions { presence: true, join_leave: true, force_push_join_leave: true, ..open.clone() };
+        let with_deltas = ChannelOptions {
+            allowed_delta_types: vec!["fossil".into()],
+            delta_publish: true,
+            ..open.clone()
+        };
         settings.channel.namespaces = [
             ("rec", recoverable),
             ("small", history(1 + rng.below(4))),
@@ -132,7 +144,7 @@ impl Knobs {
                 "cache",
                 ChannelOptions { force_recovery_mode: RecoveryMode::Cache, ..history(1 + rng.below(4)) },
             ),
-            ("pos", ChannelOptions { force_positioning: true, ..open.clone() }),
+            ("pos", ChannelOptions { force_positioning: true, ..with_deltas }),
             ("plain", open),
             ("joins", joins),
         ]

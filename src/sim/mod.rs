@@ -114,6 +114,7 @@ const MUST_HAPPEN: &[&str] = &[
     "counter: no credit",
     "counter: not JSON",
     "counter: insufficient state",
+    "publication: patch",
     "ping: protocol",
     "ping: WebSocket",
     "pending: Subscribe answered",

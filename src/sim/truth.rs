@@ -24,7 +24,11 @@ impl Truth {
     pub fn payload(&mut self, channel: &str, publisher: usize, filler: usize, json: bool) -> (u64, Vec<u8>) {
         self.payloads_next += 1;
         *self.binary.entry(channel.into()).or_default() += usize::from(!json);
-        let text = format!("{publisher}/{}/{}", self.payloads_next, "x".repeat(filler));
+        let text = format!(
+            "{publisher}/{}/{}",
+            self.payloads_next,
+            ["x", "ж", "日本"][publisher % 3].repeat(filler)
+        );
         let payload =
             if json { format!("\"{text}\"").into_bytes() } else { [b"\xff\n", text.as_bytes()].concat() };
         self.tried.entry(channel.into()).or_default().insert(payload.clone());

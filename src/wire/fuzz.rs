@@ -6,6 +6,7 @@
 use super::{
     client::{self, decode_replies, encode_command},
     deflate::{self, Deflater, InflateError, Inflater, Window},
+    fossil,
     http::{BodyDecoder, EMPTY_HEADER, Head, HeadLimits, parse_head},
     json, proxy_protocol,
     websocket::{Decoder, Event, Opcode, Options, Role, write_header, write_masked},
@@ -20,6 +21,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("ws_frames", ws_frames),
     ("inflate", inflate),
+    ("fossil", fossil_delta),
     ("json_commands", json_commands),
     ("protobuf_commands", protobuf_commands),
     ("http_head", http_head),
@@ -98,6 +100,25 @@ fn hear<'c>(chunks: impl Iterator<Item = &'c [u8]>, options: &Options) -> Vec<(O
         assert!(decoder.held_bytes() <= 512 + 2 * fed, "{} bytes held of {fed}", decoder.held_bytes());
     }
     heard
+}
+
+/// A delta for any source, and two texts: nothing grows beyond its limit, and a delta makes what it was made for.
+pub fn fossil_delta(input: &[u8]) {
+    let Some((seed, bytes)) = split_seed(input) else { return };
+    let (source, target) = bytes.split_at(seed as usize % (bytes.len() + 1));
+    if let Ok(made) = fossil::apply(source, target, 4096) {
+        assert!(made.len() <= 4096);
+    }
+    let literals = match std::str::from_utf8(source).and(std::str::from_utf8(target)) {
+        Ok(_) => fossil::Literals::Text,
+        Err(_) => fossil::Literals::Bytes,
+    };
+    let mut encoder = fossil::Encoder::default();
+    if let Some(delta) = encoder.delta(source, target, literals) {
+        assert!(delta.len() < target.len());
+        assert!(literals == fossil::Literals::Bytes || std::str::from_utf8(delta).is_ok());
+        assert_eq!(fossil::apply(source, delta, target.len()).as_deref(), Ok(target));
+    }
 }
 
 /// A compressed message, and an offer of compression: the limit holds, nothing of an earlier message shows, and

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod deflate;
 pub mod forwarded;
+pub mod fossil;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;

@@ -12,6 +12,7 @@ pub(super) fn note(protocol: Protocol, channel: &str, note: &Note, out: &mut Vec
         Note::Publication { publication, epoch } => {
             Push::Publication { publication, epoch: epoch.as_deref().unwrap_or_default() }
         }
+        Note::Patched { publication, patch } => Push::Patched { publication, patch: patch.as_deref() },
         Note::Join(info) => Push::Join(info),
         Note::Leave(info) => Push::Leave(info),
     };

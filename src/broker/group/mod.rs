@@ -5,9 +5,12 @@
 //! encoded once, back to back, as finished frames in the turn's segment, and each member gets one span. A
 //! group of one encodes into its member's open frame.
 //!
+//! What sets a group apart from the plain one of its channel, it remembers in its variant: see `delta`.
+//!
 //! What is not JSON never enters a JSON group and is counted. Limits are those of the outboxes; the list of a
 //! turn is bounded by the turn.
 
+mod delta;
 mod encode;
 #[cfg(test)]
 mod tests;
@@ -17,8 +20,9 @@ use crate::{
     metrics::{Counter, Counters},
     model::{ClientInfo, ConnKey, Protocol, Publication},
     stdx::slab::{Key, Slab},
-    wire::json::is_json,
+    wire::{client::Patch, json::is_json},
 };
+use delta::Deltas;
 use std::sync::Arc;
 
 /// Names a group on its core.
@@ -31,6 +35,8 @@ pub struct Class {
     pub protocol: Protocol,
     /// Members get joins and leaves.
     pub join_leave: bool,
+    /// Members can make a publication of the difference to the one before.
+    pub delta: bool,
 }
 
 /// Something that happened in a channel and that its subscribers are told.
@@ -41,8 +47,20 @@ pub enum Note {
         publication: Arc<Publication>,
         epoch: Option<Arc<str>>,
     },
+    /// A publication for members with [`Class::delta`].
+    Patched {
+        publication: Arc<Publication>,
+        patch: Patch,
+    },
     Join(Arc<ClientInfo>),
     Leave(Arc<ClientInfo>),
+}
+
+/// What a group that is not plain remembers.
+#[derive(Debug, Default)]
+struct Variant {
+    /// With deltas: what all members were told last. Once set, nobody joins any more.
+    base: Option<Arc<Publication>>,
 }
 
 #[derive(Debug)]
@@ -52,6 +70,7 @@ struct Group {
     members: Vec<ConnKey>,
     /// What happened since the list was closed last; nothing while there are no members.
     notes: Vec<Note>,
+    variant: Option<Box<Variant>>,
 }
 
 /// Lists without notes kept for the next turns.
@@ -71,6 +90,9 @@ pub struct Groups {
     /// The frame being encoded.
     frame: Vec<u8>,
     spare_lists: Vec<Vec<Note>>,
+    deltas: Deltas,
+    /// Groups nobody can join any more since they were told something, until somebody looks for others alike.
+    told: Vec<GroupKey>,
 }
 
 impl Groups {
@@ -83,12 +105,15 @@ impl Groups {
             frame_size_target,
             frame: Vec::new(),
             spare_lists: Vec::new(),
+            deltas: Deltas::default(),
+            told: Vec::new(),
         }
     }
 
     /// An empty group.
     pub fn create(&mut self, channel: Arc<str>, class: Class) -> GroupKey {
-        self.groups.insert(Group { channel, class, members: Vec::new(), notes: Vec::new() })
+        let variant = class.delta.then(Box::default);
+        self.groups.insert(Group { channel, class, members: Vec::new(), notes: Vec::new(), variant })
     }
 
     /// Removes a group, with its members and what was noted for them.
@@ -138,9 +163,59 @@ impl Groups {
         self.groups.get(group).map_or(&[], |group| &group.members)
     }
 
+    /// Whether a subscriber of this class may become a member.
     #[must_use]
-    pub fn class(&self, group: GroupKey) -> Option<Class> {
-        self.groups.get(group).map(|group| group.class)
+    pub fn takes(&self, group: GroupKey, class: Class) -> bool {
+        let fresh = |variant: &Variant| variant.base.is_none();
+        self.groups
+            .get(group)
+            .is_some_and(|group| group.class == class && group.variant.as_deref().is_none_or(fresh))
+    }
+
+    /// The name of the group's channel.
+    #[must_use]
+    pub fn channel(&self, group: GroupKey) -> Option<&str> {
+        self.groups.get(group).map(|group| &*group.channel)
+    }
+
+    /// Whether members of both groups of a channel have been told the same and will be. Their lists are closed.
+    #[must_use]
+    pub fn are_alike(&self, group: GroupKey, other: GroupKey) -> bool {
+        let both = self.groups.get(group).zip(self.groups.get(other)).filter(|_| group != other);
+        both.is_some_and(|(one, other)| {
+            let base = |group: &Group| Some(Arc::as_ptr(group.variant.as_ref()?.base.as_ref()?));
+            one.class == other.class && base(one).is_some() && base(one) == base(other)
+        })
+    }
+
+    /// A group nobody joins any more: there may be another like it. Each is named once.
+    pub fn next_told(&mut self) -> Option<GroupKey> {
+        self.told.pop()
+    }
+
+    /// Takes all members out of a group whose list is closed.
+    ///
+    /// # Panics
+    /// When the list is open.
+    pub fn take_members(&mut self, group: GroupKey) -> Vec<ConnKey> {
+        let Some(group) = self.groups.get_mut(group) else { return Vec::new() };
+        assert!(group.notes.is_empty(), "the members of {} move while its list is open", group.channel);
+        std::mem::take(&mut group.members)
+    }
+
+    /// How to tell a client of one more class of `publications` in a reply: each as the difference to the one before.
+    pub fn patches(
+        &mut self,
+        publications: &[Arc<Publication>],
+        protocol: Protocol,
+        counters: &mut Counters,
+    ) -> Vec<Patch> {
+        let mut before: Option<&Arc<Publication>> = None;
+        let patch = |after| {
+            let before = before.replace(after)?;
+            self.deltas.patch(before, after, protocol, counters)
+        };
+        publications.iter().map(patch).collect()
     }
 
     /// Notes something in the groups of its channel that it concerns. What holds payloads that are not JSON is
@@ -159,7 +234,17 @@ impl Groups {
                 group.notes = self.spare_lists.pop().unwrap_or_default();
                 self.touched.push(key);
             }
-            group.notes.push(note.clone());
+            let note = match (&mut group.variant, note) {
+                (Some(variant), Note::Publication { publication, .. }) => {
+                    if variant.base.is_none() {
+                        self.told.push(key);
+                    }
+                    let protocol = group.class.protocol;
+                    delta::note(&mut variant.base, publication, protocol, &mut self.deltas, counters)
+                }
+                _ => note.clone(),
+            };
+            group.notes.push(note);
         }
         if json == Some(false) {
             counters.increment(Counter::PublicationsNotJson);
@@ -191,6 +276,7 @@ impl Groups {
             self.close_list(group, write, counters);
         }
         self.touched = touched;
+        self.deltas.forget();
     }
 
     fn keep_list(&mut self, mut notes: Vec<Note>) {
@@ -231,7 +317,7 @@ fn share(group: &Group, notes: &[Note], frame_max: usize, frame: &mut Vec<u8>, w
 impl Class {
     fn wants(self, note: &Note) -> bool {
         match note {
-            Note::Publication { .. } => true,
+            Note::Publication { .. } | Note::Patched { .. } => true,
             Note::Join(_) | Note::Leave(_) => self.join_leave,
         }
     }
@@ -241,7 +327,9 @@ impl Note {
     /// Every payload in it is one JSON value.
     fn is_json(&self) -> bool {
         match self {
-            Self::Publication { publication, .. } => publication_is_json(publication),
+            Self::Publication { publication, .. } | Self::Patched { publication, .. } => {
+                publication_is_json(publication)
+            }
             Self::Join(info) | Self::Leave(info) => info_is_json(info),
         }
     }

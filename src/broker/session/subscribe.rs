@@ -109,6 +109,7 @@ impl Core {
             positioned: request.positioned,
             recoverable: request.recoverable,
             join_leave: request.join_leave,
+            delta: !request.delta.is_empty(),
         };
         Ok((self.grants(conn, channel, wishes, claims.overrides)?, claims))
     }
@@ -254,7 +255,11 @@ impl Core {
         let (epoch, top) = shown.map_or(("", 0), |position| (&*position.epoch, position.offset));
         match &pending.origin {
             SubscribeOrigin::Client { id, ttl, data } => {
-                let json = self.sessions.get(pending.conn).is_some_and(|it| it.protocol == Protocol::Json);
+                let Some(protocol) = self.sessions.get(pending.conn).map(|it| it.protocol) else { return };
+                let json = protocol == Protocol::Json;
+                let patches = grants
+                    .delta
+                    .then(|| self.groups.patches(&answer.publications, protocol, &mut self.counters));
                 let offset =
                     if answer.recovered { pending.recover_from.unwrap_or(top) } else { top }.min(top);
                 let result = SubscribeResult {
@@ -268,6 +273,7 @@ impl Core {
                     publications: &answer.publications,
                     recovered: answer.recovered,
                     was_recovering: pending.recover_from.is_some(),
+                    patches: patches.as_deref(),
                 };
                 self.reply(pending.conn, *id, &Reply::Subscribe(&result));
             }
@@ -296,11 +302,11 @@ impl Core {
     /// so a member starts at a frame boundary.
     pub(super) fn join_group(&mut self, conn: ConnKey, hub: HubKey, grants: Grants) {
         let Some(session) = self.sessions.get(conn) else { return };
-        let class =
-            Class { framing: session.framing, protocol: session.protocol, join_leave: grants.join_leave };
+        let Grants { join_leave, delta, .. } = grants;
+        let class = Class { framing: session.framing, protocol: session.protocol, join_leave, delta };
         let Some(channel) = self.hub.get_mut(hub) else { return };
         channel.live += 1;
-        let group = match channel.groups.iter().find(|&&group| self.groups.class(group) == Some(class)) {
+        let group = match channel.groups.iter().find(|&&group| self.groups.takes(group, class)) {
             Some(&group) => group,
             None => {
                 let group = self.groups.create(Arc::clone(&channel.name), class);

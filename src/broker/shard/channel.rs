@@ -29,6 +29,8 @@ pub struct Rules {
     pub meta_ttl_ms: u64,
     /// Recovery brings the latest publication only.
     pub cache: bool,
+    /// Publications may go out as differences, whoever publishes them.
+    pub delta_publish: bool,
 }
 
 impl Rules {
@@ -50,6 +52,7 @@ impl Rules {
             history_ttl_ms,
             meta_ttl_ms: ms(meta_ttl).max(history_ttl_ms),
             cache: recovers_cache(options),
+            delta_publish: options.delta_publish,
         }
     }
 

@@ -34,7 +34,8 @@ impl Shard {
         {
             return Ok(position);
         }
-        let publication = || Publication { offset: 0, time_ms: now.unix_ms, ..publication() };
+        let delta = rules.delta_publish || options.delta;
+        let publication = || Publication { offset: 0, time_ms: now.unix_ms, delta, ..publication() };
         let position = if rules.keeps_history() && !options.skip_history {
             let key = key.unwrap_or_else(|| self.create(&name.into(), rules));
             self.publish_to_stream(key, publication, options, now, out)

@@ -194,7 +194,12 @@ pub struct SubscribeResult<'a> {
     pub recovered: bool,
     pub was_recovering: bool,
     pub data: &'a [u8],
+    /// Deltas were agreed on: the publications are written as [`Push::Patched`], each with its patch.
+    pub patches: Option<&'a [Patch]>,
 }
+
+/// What makes a publication's payload of the one before (`wire::fossil`); `None`: the payload stands for itself.
+pub type Patch = Option<Arc<[u8]>>;
 
 /// What a server sends unasked, about one channel or (with an empty channel) about the connection.
 #[derive(Clone, Debug)]
@@ -203,6 +208,12 @@ pub enum Push<'a> {
     Publication {
         publication: &'a Publication,
         epoch: &'a str,
+    },
+    /// A publication for those who agreed on deltas. In JSON the payload or the patch, which must be UTF-8,
+    /// travels as a string.
+    Patched {
+        publication: &'a Publication,
+        patch: Option<&'a [u8]>,
     },
     Join(&'a ClientInfo),
     Leave(&'a ClientInfo),
@@ -274,6 +285,23 @@ pub fn encode_reply(protocol: Protocol, id: u32, reply: &Reply<'_>, out: &mut Ve
 /// the connection.
 pub fn encode_push(protocol: Protocol, channel: &str, push: &Push<'_>, out: &mut Vec<u8>) {
     append(protocol, &reply::PushReply { channel, push }, out);
+}
+
+/// The payload or patch in the `data` of a publication for those who agreed on deltas; `None` when it is none.
+#[must_use]
+pub fn unquoted(protocol: Protocol, data: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match protocol {
+        Protocol::Protobuf => Some(Cow::Borrowed(data)),
+        Protocol::Json => {
+            let mut cursor = super::json::Cursor::new(simdutf8::basic::from_utf8(data).ok()?);
+            let text = cursor.string().ok()?;
+            cursor.finish().ok()?;
+            Some(match text {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            })
+        }
+    }
 }
 
 /// Prepares a frame that begins at `frame_start` of `out` for one more message: the newline between JSON

@@ -114,12 +114,16 @@ pub struct Subscribed<'a> {
     pub recovered: bool,
     pub was_recovering: bool,
     pub data: &'a [u8],
+    pub delta: bool,
 }
 
 /// A publication as a subscriber sees it.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Received<'a> {
+    /// As it stands in the message: see [`super::unquoted`] where deltas were agreed on.
     pub data: &'a [u8],
+    /// `data` is a patch of the publication before.
+    pub delta: bool,
     pub info: Option<PeerInfo<'a>>,
     pub offset: u64,
     pub tags: Vec<(Cow<'a, str>, Cow<'a, str>)>,

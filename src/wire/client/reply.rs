@@ -91,12 +91,20 @@ impl Encode for SubscribeResult<'_> {
         sink.uint(subscribe_result::TTL, self.ttl.into());
         sink.flag(subscribe_result::RECOVERABLE, self.recoverable);
         sink.text(subscribe_result::EPOCH, self.epoch);
-        sink.list(subscribe_result::PUBLICATIONS, listed(self.publications, self.epoch));
+        match self.patches {
+            None => sink.list(subscribe_result::PUBLICATIONS, listed(self.publications, self.epoch)),
+            Some(patches) => {
+                let patched = self.publications.iter().zip(patches);
+                let patched = patched.map(|(it, patch)| Patched { publication: it, patch: patch.as_deref() });
+                sink.list(subscribe_result::PUBLICATIONS, patched);
+            }
+        }
         sink.flag(subscribe_result::RECOVERED, self.recovered);
         sink.uint(subscribe_result::OFFSET, self.offset);
         sink.flag(subscribe_result::POSITIONED, self.positioned);
         sink.payload(subscribe_result::DATA, self.data);
         sink.flag(subscribe_result::WAS_RECOVERING, self.was_recovering);
+        sink.flag(subscribe_result::DELTA, self.patches.is_some());
     }
 }
 
@@ -201,7 +209,7 @@ fn listed<'a>(
 impl Encode for Published<'_> {
     #[inline]
     fn fields<S: Sink>(&self, sink: &mut S) {
-        let Publication { offset, data, info, tags, time_ms: _, json: _ } = self.publication;
+        let Publication { offset, data, info, tags, time_ms: _, json: _, delta: _ } = self.publication;
         sink.payload(publication::DATA, data);
         if let Some(info) = info {
             sink.message(publication::INFO, &**info);
@@ -209,6 +217,24 @@ impl Encode for Published<'_> {
         sink.uint(publication::OFFSET, *offset);
         sink.text_map(publication::TAGS, tags.iter().map(|(key, value)| (key, value)));
         sink.text(publication::EPOCH, self.epoch);
+    }
+}
+
+struct Patched<'a> {
+    publication: &'a Publication,
+    patch: Option<&'a [u8]>,
+}
+
+impl Encode for Patched<'_> {
+    fn fields<S: Sink>(&self, sink: &mut S) {
+        let Publication { offset, data, info, tags, time_ms: _, json: _, delta: _ } = self.publication;
+        sink.quoted(publication::DATA, self.patch.unwrap_or(data));
+        if let Some(info) = info {
+            sink.message(publication::INFO, &**info);
+        }
+        sink.uint(publication::OFFSET, *offset);
+        sink.text_map(publication::TAGS, tags.iter().map(|(key, value)| (key, value)));
+        sink.flag(publication::DELTA, self.patch.is_some());
     }
 }
 
@@ -238,6 +264,7 @@ impl Encode for PushMessage<'_, '_> {
             Push::Publication { publication, epoch } => {
                 sink.message(push::PUB, &Published { publication, epoch });
             }
+            Push::Patched { publication, patch } => sink.message(push::PUB, &Patched { publication, patch }),
             Push::Join(info) => sink.message(push::JOIN, &Join(info)),
             Push::Leave(info) => sink.message(push::LEAVE, &Join(info)),
             Push::Unsubscribe(it) => {

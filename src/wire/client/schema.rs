@@ -57,7 +57,8 @@ messages! {
         USER = 1 "user", CLIENT = 2 "client", CONN_INFO = 3 "conn_info", CHAN_INFO = 4 "chan_info",
     }
     publication = "Publication" {
-        DATA = 4 "data", INFO = 5 "info", OFFSET = 6 "offset", TAGS = 7 "tags", EPOCH = 14 "epoch",
+        DATA = 4 "data", INFO = 5 "info", OFFSET = 6 "offset", TAGS = 7 "tags", DELTA = 8 "delta",
+        EPOCH = 14 "epoch",
     }
     /// `Leave` has the same field.
     join = "Join" { INFO = 1 "info" }
@@ -87,7 +88,7 @@ messages! {
     subscribe_result = "SubscribeResult" {
         EXPIRES = 1 "expires", TTL = 2 "ttl", RECOVERABLE = 3 "recoverable", EPOCH = 6 "epoch",
         PUBLICATIONS = 7 "publications", RECOVERED = 8 "recovered", OFFSET = 9 "offset",
-        POSITIONED = 10 "positioned", DATA = 11 "data", WAS_RECOVERING = 12 "was_recovering",
+        POSITIONED = 10 "positioned", DATA = 11 "data", WAS_RECOVERING = 12 "was_recovering", DELTA = 13 "delta",
     }
     refresh_request = "RefreshRequest" { TOKEN = 1 "token" }
     refresh_result = "RefreshResult" { EXPIRES = 3 "expires", TTL = 4 "ttl" }

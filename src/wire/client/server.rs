@@ -106,6 +106,7 @@ fn subscribed<'a, S: Source<'a>>(source: &mut S) -> Result<Subscribed<'a>> {
             n::POSITIONED => it.positioned = source.flag()?,
             n::DATA => it.data = source.payload()?,
             n::WAS_RECOVERING => it.was_recovering = source.flag()?,
+            n::DELTA => it.delta = source.flag()?,
             _ => source.skip()?,
         }
         Ok(())
@@ -132,6 +133,7 @@ fn publication<'a, S: Source<'a>>(source: &mut S) -> Result<Received<'a>> {
                 it.tags.push((key, source.text()?));
                 Ok(())
             })?,
+            n::DELTA => it.delta = source.flag()?,
             n::EPOCH => it.epoch = source.text()?,
             _ => source.skip()?,
         }

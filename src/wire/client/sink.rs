@@ -21,6 +21,8 @@ pub(super) trait Sink {
     fn text(&mut self, field: Field, value: &str);
     /// Bytes; in JSON a value that is embedded as it is, less raw newlines.
     fn payload(&mut self, field: Field, value: &[u8]);
+    /// Bytes; in JSON a string, for which they must be UTF-8.
+    fn quoted(&mut self, field: Field, value: &[u8]);
     fn client(&mut self, field: Field, value: ClientId);
     /// Written even when it has no content.
     fn message(&mut self, field: Field, value: &impl Encode);
@@ -141,6 +143,10 @@ impl Sink for Json<'_> {
             self.key(field);
             write_value(self.out, value);
         }
+    }
+
+    fn quoted(&mut self, field: Field, value: &[u8]) {
+        self.text(field, simdutf8::basic::from_utf8(value).unwrap_or_default());
     }
 
     fn client(&mut self, field: Field, value: ClientId) {
@@ -349,6 +355,10 @@ impl<W: Wire> Sink for W {
             self.varint(value.len() as u64);
             self.bytes(value);
         }
+    }
+
+    fn quoted(&mut self, field: Field, value: &[u8]) {
+        self.payload(field, value);
     }
 
     fn client(&mut self, field: Field, value: ClientId) {

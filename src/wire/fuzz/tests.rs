@@ -33,6 +33,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             fast.extend_from_slice(&[0, 0, 0xff, 0xff]);
             [&fast[..], &long, &stored, &last, offer, &several].map(|it| [&[255, 63, 0, 0][..], it].concat()).to_vec()
         }
+        "fossil" => {
+            let first = r#"{"text":"Привет, как дела?","numbers":[1,2,3,4,5,6,7,8,9,10]}"#.repeat(3);
+            let second = first.replacen("как", "кок", 1);
+            let mut encoder = fossil::Encoder::default();
+            let delta = encoder.delta(first.as_bytes(), second.as_bytes(), fossil::Literals::Text).unwrap();
+            let at = (first.len() as u32).to_le_bytes();
+            [second.as_bytes(), delta, b"4\n4@2,nCoGq;"].map(|it| [&at[..], first.as_bytes(), it].concat()).to_vec()
+        }
         "json_commands" => [
             r#"{"id":1,"connect":{"token":"t","data":{"a":[1,2.5e3,null]},"subs":{"n":{"recover":true,"offset":5,"epoch":"e"}},"headers":{"X":"y"}}}"#,
             "{\"id\":2,\"subscribe\":{\"channel\":\"a\\u00e9\",\"tf\":{\"key\":\"t\"},\"flag\":-2}}\n{}\n{\"id\":3,\"publish\":{\"channel\":\"a\",\"data\":{\"x\": [1,\t2]}}}",

@@ -19,7 +19,7 @@ export function binary() {
   return built.sort((a, b) => fs.statSync(b).mtimeMs - fs.statSync(a).mtimeMs)[0];
 }
 
-const open = {
+export const open = {
   presence: true,
   join_leave: true,
   force_recovery: true,

@@ -77,12 +77,14 @@ def free_port():
 
 
 class Server:
-    def __init__(self, client=None):
-        """`client`: settings of that section in place of the usual ones."""
+    def __init__(self, client=None, namespaces=None):
+        """`client`: settings of that section in place of the usual ones. `namespaces`: more of them, open otherwise."""
         self.port = free_port()
         self.directory = tempfile.TemporaryDirectory(prefix="corecast-sdk-")
         config = pathlib.Path(self.directory.name, "config.json")
-        config.write_text(json.dumps(CONFIG | ({"client": client} if client else {})))
+        more = [{"name": name, **OPEN, **options} for name, options in (namespaces or {}).items()]
+        channel = {"namespaces": [*CONFIG["channel"]["namespaces"], *more]}
+        config.write_text(json.dumps(CONFIG | {"channel": channel} | ({"client": client} if client else {})))
         self.log = open(pathlib.Path(self.directory.name, "log"), "w+", encoding="utf-8")
         self.process = subprocess.Popen(
             [binary(), "serve", "--config", str(config), "--set", f"http_server.port={self.port}"],

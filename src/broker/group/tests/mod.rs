@@ -3,9 +3,10 @@ use crate::{broker::outbox::Limits, model::ClientId, wire::deflate::Options};
 
 mod model;
 
-const TEXT: Class = Class { framing: Framing::WebSocketText, protocol: Protocol::Json, join_leave: false };
+const TEXT: Class =
+    Class { framing: Framing::WebSocketText, protocol: Protocol::Json, join_leave: false, delta: false };
 const BINARY: Class =
-    Class { framing: Framing::WebSocketBinary, protocol: Protocol::Protobuf, join_leave: true };
+    Class { framing: Framing::WebSocketBinary, protocol: Protocol::Protobuf, join_leave: true, delta: false };
 const LIMITS: Limits = Limits {
     queue_max: 1 << 20,
     frame_size_target: 200,
@@ -202,5 +203,5 @@ fn nobody_is_told_without_members() {
     assert_eq!(it.counters.value(Counter::PublicationsNotJson), 0, "nobody was there to miss it");
     it.groups.delete(keys[0]);
     it.note(&keys, &publication(b"1", true));
-    assert_eq!((it.flush(), it.groups.class(keys[0])), (vec![], None));
+    assert_eq!((it.flush(), it.groups.channel(keys[0])), (vec![], None));
 }

@@ -72,7 +72,9 @@ fn classes() -> impl Iterator<Item = Class> {
         (Framing::DeflateBinary(Window::Bits9), Protocol::Protobuf),
     ]
     .into_iter()
-    .flat_map(|(framing, protocol)| [true, false].map(|join_leave| Class { framing, protocol, join_leave }))
+    .flat_map(|(framing, protocol)| {
+        [true, false].map(|join_leave| Class { framing, protocol, join_leave, delta: false })
+    })
 }
 
 impl World {

@@ -231,7 +231,7 @@ impl Pair {
             skip_history: u.ratio(1, 8)?,
             idempotency_key: if number > 0 { number.to_string().into() } else { "".into() },
             version: if u.ratio(1, 4)? { u.int_in_range(0..=6)? } else { 0 },
-            version_epoch: "".into(),
+            ..PublishOptions::default()
         };
         let data = format!("{name} {}", self.bench.asked).into_bytes();
         let earlier = self.model.results.get(&(name, number)).filter(|(_, expires)| now < *expires).cloned();

@@ -81,6 +81,7 @@ fn publication(u: &mut U<'_>, infos: &[Arc<ClientInfo>]) -> Result<Publication> 
         tags: tags.into_iter().collect(),
         time_ms: u.arbitrary()?,
         json: u.arbitrary()?,
+        delta: u.arbitrary()?,
     })
 }
 
@@ -96,6 +97,7 @@ pub fn subscribe_result<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<Subscribe
         recovered: u.arbitrary()?,
         was_recovering: u.arbitrary()?,
         data: &parts.payload,
+        patches: None,
     })
 }
 

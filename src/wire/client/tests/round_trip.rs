@@ -222,6 +222,7 @@ fn push_message(channel: &str, push: &Push<'_>) -> pb::Reply {
     let mut it = pb::Push { channel: channel.into(), ..Default::default() };
     match push {
         Push::Publication { publication, epoch } => it.pub_ = Some(publication_message(publication, epoch)),
+        Push::Patched { .. } => unreachable!("see `deltas`"),
         Push::Join(info) => it.join = Some(pb::Join { info: Some(info_message(info)) }),
         Push::Leave(info) => it.leave = Some(pb::Join { info: Some(info_message(info)) }),
         Push::Unsubscribe(reason) => {
