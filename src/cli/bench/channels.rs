@@ -1,14 +1,19 @@
-//! Every client publishes to a channel only it subscribes to: reads and writes of many sockets, few bytes each.
+//! Every client has a channel only it subscribes to: reads and writes of many sockets, few bytes each.
 //!
-//! A client publishes again when both its reply and its own publication have come back, or by the clock with
-//! `--rate`, one client after the other.
+//! By WebSocket a client publishes to its own channel, again when both its reply and its own publication have come
+//! back, or by the clock with `--rate`, one client after the other. By the HTTP API a few connections publish to
+//! all of the channels in turn.
 
 use super::{
     BenchError, Common, ProtocolArg, RoundsArgs,
     engine::{Engine, Load, STALL_MAX, Traffic},
-    fanout::check::{harmless, is_publish_reply, new_histogram},
+    fanout::{
+        Publishing,
+        check::{harmless, is_publish_reply, new_histogram},
+    },
     grid::{Cell, Goal, Grid, Work},
     harness::Harness,
+    presets, publish,
     report::Report,
     server,
     stamp::{PAYLOAD_MIN, Run, Scanner, Seen, Stamp},
@@ -35,6 +40,12 @@ pub struct Args {
     rounds: RoundsArgs,
     #[command(flatten)]
     load: Shape,
+    /// Only by this way [default: all]
+    #[arg(long, value_enum)]
+    api: Option<Api>,
+    /// Connections that publish by HTTP
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    connections: usize,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -59,9 +70,9 @@ struct Shape {
 /// # Errors
 /// Those of the runs.
 pub fn run(args: Args) -> Result<ExitCode, BenchError> {
-    if args.load.clients == 0 || args.load.size < PAYLOAD_MIN {
+    if args.load.clients == 0 || args.connections == 0 || args.load.size < PAYLOAD_MIN {
         return Err(BenchError::Usage(
-            "--clients must be at least 1 and --size at least 26: the stamp takes that much",
+            "--clients must be at least 1, --connections too, and --size at least 26: the stamp takes that much",
         ));
     }
     if args.load.rate.is_some_and(|rate| rate.is_nan() || rate <= 0.0) {
@@ -70,31 +81,69 @@ pub fn run(args: Args) -> Result<ExitCode, BenchError> {
     let mut harness = Harness::new("channels", &args.common, true, &[])?;
     let floors = if args.rounds.no_floor { Vec::new() } else { harness.add_floors("floor", false)? };
     harness.setup()?;
-    let work = || -> Work {
-        let load = args.load.clone();
-        Box::new(move |common| one_run(&common, &load))
-    };
-    let cells = [ProtocolArg::Json, ProtocolArg::Protobuf].map(|protocol| Cell {
-        label: protocol.name().to_owned(),
-        protocol,
-        k: None,
-        goals: vec![Goal::TimesFloor(1.3)],
-        subject: (0, work()),
-        baselines: floors.iter().map(|it| (*it, work())).collect(),
-    });
+    let cells: Vec<Cell> = args.ways().into_iter().map(|way| args.cell(way, &floors)).collect();
     let rounds = usize::from(args.rounds.rounds);
     let title = "Publications to own channels";
-    let grid = Grid { title, cost: COST, per: "publication", rounds, bars_per_write: false };
+    let grid = Grid { title, row: "P4", cost: COST, per: "publication", rounds, bars_per_write: false };
     let rows = grid.measure(&mut harness, &cells)?;
     let pace = args.load.rate.map_or("again when answered".to_owned(), |rate| format!("{rate}/s in all"));
     let notes = format!(
-        "\n{} clients, {} bytes, {pace}; a publication includes its reply and its delivery. The goal is 1.3 × a bare \
-         program that does the same reads and writes.\n",
-        args.load.clients, args.load.size
+        "\n{} clients, {} bytes, {pace}; a publication includes its reply and its delivery. By HTTP {} keep-alive \
+         connections publish to all channels, one request in flight on each. The floor is a bare program that does the \
+         same reads and writes.\n",
+        args.load.clients, args.load.size, args.connections
     );
-    let plot = grid.plot(harness.name(0), &rows);
-    harness.finish(&grid.summary(&harness, &rows, &notes), Some(plot), &grid.json(&rows))?;
-    Ok(ExitCode::SUCCESS)
+    grid.conclude(&mut harness, &rows, &notes, Vec::new())
+}
+
+/// How publications reach the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Api {
+    Websocket,
+    Http,
+}
+
+impl Args {
+    /// By HTTP publications are JSON, whatever the subscribers speak.
+    fn ways(&self) -> Vec<(Api, ProtocolArg)> {
+        let all =
+            presets::BOTH.map(|it| (Api::Websocket, it)).into_iter().chain([(Api::Http, ProtocolArg::Json)]);
+        all.filter(|(api, _)| self.api.is_none_or(|only| only == *api)).collect()
+    }
+
+    fn cell(&self, (api, protocol): (Api, ProtocolArg), floors: &[usize]) -> Cell {
+        let label = match api {
+            Api::Websocket => format!("WebSocket, {}", protocol.name()),
+            Api::Http => "HTTP".to_owned(),
+        };
+        let baselines = floors.iter().map(|it| (*it, self.work(api))).collect();
+        let goals = vec![Goal::TimesFloor(1.3)];
+        Cell { label, protocol, k: None, goals, subject: (0, self.work(api)), baselines }
+    }
+
+    fn work(&self, api: Api) -> Work {
+        let (load, connections) = (self.load.clone(), self.connections.min(self.load.clients));
+        match api {
+            Api::Websocket => Box::new(move |common| one_run(&common, &load)),
+            Api::Http => {
+                let publishing = Publishing {
+                    channel: "own".into(),
+                    size: load.size,
+                    duration: load.duration,
+                    warmup: load.warmup,
+                    ..Publishing::default()
+                };
+                Box::new(move |common| {
+                    publish::run(publish::Args::to_own_channels(
+                        common,
+                        publishing.clone(),
+                        connections,
+                        load.clients,
+                    ))
+                })
+            }
+        }
+    }
 }
 
 /// What one client has sent and got.
@@ -220,7 +269,7 @@ fn one_run(common: &Common, load: &Shape) -> Result<ExitCode, BenchError> {
     channels.book.measuring = false;
     let end = channels.moment(common)?;
     let counters_after = counters(common)?;
-    channels.drain()?;
+    channels.engine.drain(&mut channels.book, |book| (book.seen, book.complete()))?;
     channels.report(common, &begin, &end, counters_before.zip(counters_after))
 }
 
@@ -289,18 +338,6 @@ impl Channels<'_> {
             PublishRequest { channel: channel(conn, self.width).into(), data: Some(&data), kind: 0 };
         self.engine.command(&Command { id, request: Request::Publish(request) });
         self.engine.write(conn)
-    }
-
-    fn drain(&mut self) -> Result<(), BenchError> {
-        let patience = Duration::from_secs(3);
-        let (mut before, mut since) = (self.book.seen, Instant::now());
-        while !self.book.complete() && since.elapsed() < patience {
-            self.engine.poll(Duration::from_millis(10), &mut self.book)?;
-            if self.book.seen != before {
-                (before, since) = (self.book.seen, Instant::now());
-            }
-        }
-        Ok(())
     }
 
     fn moment(&self, common: &Common) -> Result<Moment, BenchError> {

@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Result<ExitCode, BenchError> {
     }
     let rounds = usize::from(args.shape.rounds.rounds);
     let title = "Two cores against one";
-    let grid = Grid { title, cost: DELIVERY_COST, per: "delivery", rounds, bars_per_write: true };
+    let grid = Grid { title, row: "P5", cost: DELIVERY_COST, per: "delivery", rounds, bars_per_write: true };
     let rows = grid.measure(&mut harness, &cells)?;
     let notes = format!(
         "\nHere the floor is the same server on one core; η is one core ÷ two. {} subscribers spread over the cores, {} \
@@ -89,9 +89,7 @@ pub fn run(args: &Args) -> Result<ExitCode, BenchError> {
         args.pace * 100.0,
         results::table(&["K", "deliveries/s at most, one core", "two cores, 50 % cross"], &saturations)
     );
-    let plot = grid.plot("two cores", &rows);
-    harness.finish(&grid.summary(&harness, &rows, &notes), Some(plot), &grid.json(&rows))?;
-    Ok(ExitCode::SUCCESS)
+    grid.conclude(&mut harness, &rows, &notes, Vec::new())
 }
 
 /// Publications and deliveries per second when the client waits for nothing but replies.

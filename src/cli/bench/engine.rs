@@ -4,6 +4,8 @@
 //! the server refuses or closes ends the run: a benchmark with clients missing says nothing. A scenario that
 //! counts what fails says so with [`Engine::forgive`].
 
+mod greeting;
+mod inflate;
 mod storm;
 #[cfg(test)]
 mod tests;
@@ -19,10 +21,11 @@ use crate::{
         message::{self, Body, Subscribed},
     },
     model::Protocol,
-    wire::client::{Command, ConnectRequest, Request, SubscribeRequest},
+    wire::client::{Command, Request, SubscribeRequest},
 };
+use inflate::Inflate;
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     mem,
     net::TcpStream,
     os::fd::AsRawFd,
@@ -32,9 +35,11 @@ use std::{
 /// Connections that may be on their way in at the same time, unless the scenario says otherwise.
 const OPENING_MAX: usize = 128;
 /// Descriptors this process needs beside its connections.
-const FILES_SPARE: u64 = 32;
+pub const FILES_SPARE: u64 = 32;
 /// Nothing at all from the server for so long ends the run.
 pub const STALL_MAX: Duration = Duration::from_secs(10);
+/// Nothing new for so long after the last publication, and nothing comes any more.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
 const BUFFER_BYTES: usize = frames::FRAME_MAX + 64 * 1024;
 
 /// What the scenario does with what arrives.
@@ -92,6 +97,8 @@ struct Conn {
     /// The beginning of a frame whose end has not come.
     carry: Vec<u8>,
     fragments: Vec<u8>,
+    /// What is in fragments is a compressed message.
+    compressed: bool,
     /// What the socket did not take.
     out: Vec<u8>,
 }
@@ -112,6 +119,8 @@ pub struct Options {
     pub token: String,
     /// Ask again and again instead of sleeping, so that the server never pays for waking us.
     pub spin: bool,
+    /// Offer permessage-deflate without context takeover.
+    pub compression: bool,
 }
 
 pub struct Engine {
@@ -123,6 +132,8 @@ pub struct Engine {
     /// Frames being built for one write.
     scratch: Vec<u8>,
     mask: u32,
+    /// Where compression was agreed to.
+    inflate: Option<Inflate>,
     /// Whether the server asks for pongs.
     pong: bool,
     pub traffic: Traffic,
@@ -142,6 +153,7 @@ impl Engine {
     /// [`BenchError::Io`] when the kernel refuses an interest list.
     pub fn new(options: Options) -> Result<Self, BenchError> {
         Ok(Self {
+            inflate: options.compression.then(Inflate::default),
             options,
             epoll: sys::Epoll::new()?,
             conns: Vec::new(),
@@ -220,7 +232,7 @@ impl Engine {
         self.epoll.add(stream.as_raw_fd(), token)?;
         let stage = Stage::Connecting;
         let (carry, fragments, out) = (Vec::new(), Vec::new(), Vec::new());
-        self.conns.push(Conn { stream, stage, channel, carry, fragments, out });
+        self.conns.push(Conn { stream, stage, channel, carry, fragments, compressed: false, out });
         Ok(())
     }
 
@@ -307,7 +319,11 @@ impl Engine {
                 Upgrade::Refused(reason) => {
                     return Err(BenchError::Upgrade { url: self.options.target.url.clone(), reason });
                 }
-                Upgrade::Done(used) => at = used,
+                Upgrade::Done { compression: false, .. } if self.options.compression => {
+                    let reason = "without agreeing to compression".to_owned();
+                    return Err(BenchError::Upgrade { url: self.options.target.url.clone(), reason });
+                }
+                Upgrade::Done { used, .. } => at = used,
             }
             self.conns[index].stage = Stage::Greeting(1 + u8::from(self.conns[index].channel.is_some()));
             self.introduce(index, load)?;
@@ -327,18 +343,21 @@ impl Engine {
                 }
                 frames::PONG => {}
                 _ if frame.fin && self.conns[index].fragments.is_empty() => {
-                    self.data(index, payload, now, load)?;
+                    self.data(index, payload, frame.compressed, now, load)?;
                 }
                 _ => {
-                    let fragments = &mut self.conns[index].fragments;
+                    let conn = &mut self.conns[index];
+                    // Only the first frame says so.
+                    conn.compressed |= frame.compressed;
+                    let fragments = &mut conn.fragments;
                     fragments.extend_from_slice(payload);
                     if fragments.len() > frames::FRAME_MAX {
                         let len = u64::try_from(fragments.len()).unwrap_or(u64::MAX);
                         return Err(frames::FrameError::TooLong(len).into());
                     }
                     if frame.fin {
-                        let whole = mem::take(fragments);
-                        self.data(index, &whole, now, load)?;
+                        let (whole, compressed) = (mem::take(fragments), mem::take(&mut conn.compressed));
+                        self.data(index, &whole, compressed, now, load)?;
                     }
                 }
             }
@@ -351,80 +370,39 @@ impl Engine {
         &mut self,
         index: usize,
         payload: &[u8],
+        compressed: bool,
+        now: u64,
+        load: &mut impl Load,
+    ) -> Result<(), BenchError> {
+        if !compressed {
+            return self.message(index, payload, now, load);
+        }
+        let mut inflate = self.inflate.take().ok_or(frames::FrameError::Header)?;
+        let result = match inflate.message(payload) {
+            Ok(message) => self.message(index, message, now, load),
+            Err(error) => Err(error.into()),
+        };
+        self.inflate = Some(inflate);
+        result
+    }
+
+    #[inline]
+    fn message(
+        &mut self,
+        index: usize,
+        message: &[u8],
         now: u64,
         load: &mut impl Load,
     ) -> Result<(), BenchError> {
         let ping = match self.conns[index].stage {
-            Stage::Ready => load.on_frame(index, payload, now)?,
-            _ => self.greet(index, payload, now, load)?,
+            Stage::Ready => load.on_frame(index, message, now)?,
+            _ => self.greet(index, message, now, load)?,
         };
         if ping && self.pong {
             self.command(&Command { id: 0, request: Request::None });
             self.write(index)?;
         }
         Ok(())
-    }
-
-    fn greet(
-        &mut self,
-        index: usize,
-        payload: &[u8],
-        now: u64,
-        load: &mut impl Load,
-    ) -> Result<bool, BenchError> {
-        let mut ping = false;
-        for message in message::decode(self.options.protocol, payload)? {
-            let Stage::Greeting(missing) = self.conns[index].stage else {
-                ping |= message.body == Body::Ping;
-                continue;
-            };
-            match message.body {
-                Body::Connect(connected) => self.pong = connected.pong,
-                Body::Subscribe(subscribed) => load.on_subscribed(index, subscribed, now)?,
-                Body::Ping => {
-                    ping = true;
-                    continue;
-                }
-                Body::Error { code, message, .. } => return Err(BenchError::Refused { code, message }),
-                Body::Push { .. } | Body::Other => continue,
-            }
-            self.conns[index].stage = Stage::Greeting(missing - 1);
-            if missing == 1 {
-                self.conns[index].stage = Stage::Ready;
-                self.ready += 1;
-            }
-        }
-        Ok(ping)
-    }
-
-    fn request_upgrade(&mut self, index: usize) -> Result<(), BenchError> {
-        let Target { path, host, .. } = &self.options.target;
-        let offer = match self.options.protocol {
-            Protocol::Json => "",
-            Protocol::Protobuf => "Sec-WebSocket-Protocol: centrifuge-protobuf\r\n",
-        };
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n",
-            frames::KEY
-        );
-        self.scratch.extend_from_slice(request.as_bytes());
-        self.write(index)
-    }
-
-    /// Not before the answer to the upgrade: some servers refuse bytes that come too early.
-    fn introduce(&mut self, index: usize, load: &impl Load) -> Result<(), BenchError> {
-        let token = self.options.token.clone();
-        let connect =
-            ConnectRequest { token: token.into(), name: "corecast-bench".into(), ..Default::default() };
-        let mut commands = vec![Command { id: 1, request: Request::Connect(Box::new(connect)) }];
-        if let Some(channel) = self.conns[index].channel.clone() {
-            let mut subscribe = SubscribeRequest { channel: channel.into(), ..Default::default() };
-            load.wish(index, &mut subscribe);
-            commands.push(Command { id: 2, request: Request::Subscribe(Box::new(subscribe)) });
-        }
-        self.commands(&commands);
-        self.write(index)
     }
 
     /// Adds one frame to the next write.
@@ -465,16 +443,46 @@ impl Engine {
 
     fn flush(&mut self, index: usize) -> Result<(), BenchError> {
         let conn = &mut self.conns[index];
-        let mut sent = 0;
-        while sent < conn.out.len() {
-            match conn.stream.write(&conn.out[sent..]) {
-                Ok(count) => sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        conn.out.drain(..sent);
-        Ok(())
+        Ok(write_out(&mut conn.stream, &mut conn.out)?)
     }
+
+    /// Waits until `look` says that everything has come, or what it has seen changes no more.
+    ///
+    /// # Errors
+    /// As [`Engine::poll`].
+    pub fn drain<L: Load, S: PartialEq>(
+        &mut self,
+        load: &mut L,
+        look: impl Fn(&L) -> (S, bool),
+    ) -> Result<(), BenchError> {
+        let (mut before, mut since) = (None, Instant::now());
+        loop {
+            let (seen, complete) = look(load);
+            if complete || since.elapsed() >= DRAIN_PATIENCE {
+                return Ok(());
+            }
+            if before.as_ref() != Some(&seen) {
+                (before, since) = (Some(seen), Instant::now());
+            }
+            self.poll(Duration::from_millis(10), load)?;
+        }
+    }
+}
+
+/// Writes what `stream` takes of `out`; the rest stays.
+///
+/// # Errors
+/// Those of the socket, but for a full one.
+pub fn write_out(stream: &mut TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut sent = 0;
+    while sent < out.len() {
+        match stream.write(&out[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    out.drain(..sent);
+    Ok(())
 }

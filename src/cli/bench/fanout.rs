@@ -239,7 +239,8 @@ impl Fanout {
     /// One write of `count` publications. A batch is one frame where it fits; commands of a window are
     /// independent of each other and have a frame each.
     fn publish(&mut self, publisher: usize, count: u32, scheduled_ns: u64) -> Result<(), BenchError> {
-        let Publishing { size, batch, channel, .. } = &self.args.publishing;
+        let Publishing { size, batch, channel, prose, .. } = &self.args.publishing;
+        let write = if *prose { Run::prose } else { Run::payload };
         let per_frame = if batch.is_some() { (FRAME_BYTES / (size + channel.len() + 64)).max(1) } else { 1 };
         let count = match self.args.publishing.messages {
             Some(messages) => {
@@ -251,7 +252,7 @@ impl Fanout {
             .map(|_| {
                 let stamp: Stamp = self.check.publish(publisher, scheduled_ns);
                 let mut payload = Vec::with_capacity(*size);
-                self.run.payload(stamp, *size, &mut payload);
+                write(self.run, stamp, *size, &mut payload);
                 payload
             })
             .collect();
@@ -273,15 +274,7 @@ impl Fanout {
 
     /// Waits until everything published has arrived, or nothing comes any more.
     fn drain(&mut self) -> Result<(), BenchError> {
-        let patience = Duration::from_secs(3);
-        let (mut before, mut since) = (self.check.seen, Instant::now());
-        while !self.check.complete() && since.elapsed() < patience {
-            self.engine.poll(Duration::from_millis(10), &mut self.check)?;
-            if self.check.seen != before {
-                (before, since) = (self.check.seen, Instant::now());
-            }
-        }
-        Ok(())
+        self.engine.drain(&mut self.check, |check| (check.seen, check.complete()))
     }
 
     /// Progress for the eye, and the end of runs that stand still.
@@ -371,6 +364,8 @@ impl Fanout {
             let frames = (end.seen.frames - begin.seen.frames) as f64;
             report.number("messages_per_frame", deliveries / frames);
             report.number("bytes_per_delivery", (end.seen.bytes - begin.seen.bytes) as f64 / deliveries);
+            let bytes = (end.traffic.bytes - begin.traffic.bytes) as f64;
+            report.number("wire_bytes_per_delivery", bytes / deliveries);
             let reads = (end.seen.reads(end.traffic) - begin.seen.reads(begin.traffic)) as f64;
             report.number("messages_per_read", deliveries / reads);
         }

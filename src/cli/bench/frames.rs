@@ -1,7 +1,7 @@
 //! The client's half of WebSocket (RFC 6455), as little as a load client needs.
 //!
 //! Frames are read in place from the shared read buffer; what a read cut off stays with its connection
-//! until the next one. No compression is offered, so none is understood.
+//! until the next one. Compressed messages are told as such; inflating is the engine's.
 
 use std::{ops::Range, str};
 
@@ -23,6 +23,8 @@ pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 pub struct Frame {
     pub opcode: u8,
     pub fin: bool,
+    /// Begins a compressed message (RSV1).
+    pub compressed: bool,
     /// Where its payload lies in the input.
     pub payload: Range<usize>,
 }
@@ -34,6 +36,8 @@ pub enum FrameError {
     Header,
     #[error("the server sent a frame of {0} bytes; more than {FRAME_MAX} are not accepted")]
     TooLong(u64),
+    #[error("the server sent a compressed message that cannot be inflated")]
+    Compressed,
 }
 
 /// Reads the frame that begins at `at`; `None` when `input` does not hold all of it.
@@ -43,7 +47,7 @@ pub enum FrameError {
 #[inline]
 pub fn next(input: &[u8], at: usize) -> Result<Option<Frame>, FrameError> {
     let Some([first, second, rest @ ..]) = input.get(at..) else { return Ok(None) };
-    if first & 0x70 != 0 || second & 0x80 != 0 {
+    if first & 0x30 != 0 || second & 0x80 != 0 {
         return Err(FrameError::Header);
     }
     let (len, header) = match second {
@@ -64,7 +68,8 @@ pub fn next(input: &[u8], at: usize) -> Result<Option<Frame>, FrameError> {
     if input.len() < end {
         return Ok(None);
     }
-    Ok(Some(Frame { opcode: first & 0x0f, fin: first & 0x80 != 0, payload: start..end }))
+    let (fin, compressed) = (first & 0x80 != 0, first & 0x40 != 0);
+    Ok(Some(Frame { opcode: first & 0x0f, fin, compressed, payload: start..end }))
 }
 
 /// Appends one masked frame whose payload `fill` writes.
@@ -116,7 +121,7 @@ pub enum Upgrade {
     /// The head is not complete.
     Partial,
     /// Frames begin after so many bytes.
-    Done(usize),
+    Done { used: usize, compression: bool },
     /// The status line, or what else was wrong.
     Refused(String),
 }
@@ -140,7 +145,14 @@ pub fn read_upgrade(input: &[u8]) -> Upgrade {
         .headers
         .iter()
         .any(|it| it.name.eq_ignore_ascii_case("sec-websocket-accept") && it.value == ACCEPT.as_bytes());
-    if accepted { Upgrade::Done(used) } else { Upgrade::Refused("101 without the right accept key".into()) }
+    if !accepted {
+        return Upgrade::Refused("101 without the right accept key".into());
+    }
+    let agreed = |it: &httparse::Header<'_>| {
+        it.name.eq_ignore_ascii_case("sec-websocket-extensions")
+            && str::from_utf8(it.value).is_ok_and(|it| it.contains("server_no_context_takeover"))
+    };
+    Upgrade::Done { used, compression: response.headers.iter().any(agreed) }
 }
 
 /// Code and reason of a close frame; 1005 stands for "none given".
@@ -174,7 +186,8 @@ mod tests {
         check("two byte length, half", b"\x82\x7e\0", Ok(None));
         check("eight byte length", b"\x82\x7f\0\0\0\0\0\0\0\x01a", Ok(Some((BINARY, true, 10..11))));
         check("masked", b"\x82\x80", Err(FrameError::Header));
-        check("reserved bit", b"\xc2\0", Err(FrameError::Header));
+        check("compressed", b"\xc2\0", Ok(Some((BINARY, true, 2..2))));
+        check("reserved bit", b"\xa2\0", Err(FrameError::Header));
         check("at the limit", b"\x82\x7f\0\0\0\0\0\x40\0\0", Ok(None));
         check("over the limit", b"\x82\x7f\0\0\0\0\0\x40\0\x01", Err(FrameError::TooLong(0x0040_0001)));
     }
@@ -209,7 +222,12 @@ mod tests {
         }
         let good = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\n");
         check(&good[..good.len() - 1], Upgrade::Partial);
-        check(&format!("{good}\x01"), Upgrade::Done(good.len()));
+        check(&format!("{good}\x01"), Upgrade::Done { used: good.len(), compression: false });
+        let agreed = good.replace(
+            "\r\n\r\n",
+            "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n",
+        );
+        check(&agreed, Upgrade::Done { used: agreed.len(), compression: true });
         check("HTTP/1.1 404 Not Found\r\n\r\n", Upgrade::Refused("HTTP 404 Not Found".into()));
         check("HTTP/1.1 101 x\r\n\r\n", Upgrade::Refused("101 without the right accept key".into()));
         assert!(matches!(read_upgrade(b"SSH-2.0-x\r\n"), Upgrade::Refused(_)));

@@ -2,6 +2,7 @@
 
 use super::{
     BenchError, Common, ProtocolArg,
+    bars::{Bar, Limit},
     harness::Harness,
     plot::{Bars, short},
     results,
@@ -16,6 +17,7 @@ pub type Work = Box<dyn Fn(Common) -> Result<ExitCode, BenchError>>;
 const K_MISS_MAX: f64 = 0.10;
 const PER_WRITE: &str = "/server/messages_per_write";
 const PER_FRAME: &str = "/throughput/messages_per_frame";
+const DELIVERIES: &str = "/throughput/deliveries_per_s";
 const BYTES: &str = "/throughput/bytes_per_delivery";
 
 /// What the figure must reach.
@@ -43,6 +45,8 @@ pub struct Cell {
 /// How a table of cells is made and shown.
 pub struct Grid<'a> {
     pub title: &'a str,
+    /// Where its goals stand in docs/BENCH.md.
+    pub row: &'static str,
     /// Path of the cost in a run's figures, and what it is per.
     pub cost: &'static str,
     pub per: &'static str,
@@ -53,7 +57,7 @@ pub struct Grid<'a> {
 
 /// One cell's figures.
 pub struct Row {
-    label: String,
+    pub label: String,
     k: Option<f64>,
     goals: Vec<Goal>,
     baselines: Vec<String>,
@@ -109,8 +113,7 @@ impl Grid<'_> {
     }
 
     /// The table, with what it needs to be understood.
-    #[must_use]
-    pub fn summary(&self, harness: &Harness, rows: &[Row], notes: &str) -> String {
+    fn summary(&self, harness: &Harness, rows: &[Row], notes: &str) -> String {
         let baselines = rows.iter().map(|it| &it.baselines).max_by_key(|it| it.len());
         let baselines = baselines.cloned().unwrap_or_default();
         let mut head = vec!["workload".to_owned(), format!("CPU per {}, ns", self.per)];
@@ -119,7 +122,6 @@ impl Grid<'_> {
             "η",
             "η min–max",
             "ours ÷ floor at our K",
-            "goal",
             "rounds (repeated)",
             "messages/write",
             "floor's",
@@ -145,15 +147,14 @@ impl Grid<'_> {
     }
 
     /// Bars of every cell.
-    #[must_use]
-    pub fn plot(&self, subject: &str, rows: &[Row]) -> String {
+    fn plot(&self, subject: &str, rows: &[Row]) -> String {
         let longest = rows.iter().map(|it| &it.baselines).max_by_key(|it| it.len());
         let mut series = vec![subject.to_owned()];
         series.extend(longest.into_iter().flatten().cloned());
         let groups = rows.iter().map(|row| {
-            let ours = row.rounds.subject(self.cost).map(|it| self.bar(it, row.subject_k()));
+            let ours = row.rounds.subject(self.cost).map(|it| self.height(it, row.subject_k()));
             let floors = (0..series.len() - 1)
-                .map(|it| Some(self.bar(row.rounds.baseline(it, self.cost)?, row.baseline_k(it))));
+                .map(|it| Some(self.height(row.rounds.baseline(it, self.cost)?, row.baseline_k(it))));
             (row.label.replace(", ", "\n"), std::iter::once(ours).chain(floors).collect())
         });
         let groups = groups.collect();
@@ -161,14 +162,39 @@ impl Grid<'_> {
         Bars { title: self.title.to_owned(), unit: format!("server CPU per {per}, µs"), series, groups }.svg()
     }
 
-    fn bar(&self, cost_ns: f64, k: Option<f64>) -> f64 {
+    fn height(&self, cost_ns: f64, k: Option<f64>) -> f64 {
         let messages = if self.bars_per_write { k.unwrap_or(1.0) } else { 1.0 };
         cost_ns * messages / 1e3
     }
 
+    /// Shows and keeps the table and its plot; `more` bars go with those of its goals.
+    ///
+    /// # Errors
+    /// [`BenchError::Output`].
+    pub fn conclude(
+        &self,
+        harness: &mut Harness,
+        rows: &[Row],
+        notes: &str,
+        more: Vec<Bar>,
+    ) -> Result<ExitCode, BenchError> {
+        let subject = harness.name(0).to_owned();
+        let (summary, plot) = (self.summary(harness, rows, notes), self.plot(&subject, rows));
+        let bars = [self.bars(rows), more].concat();
+        harness.finish(&summary, Some(plot), &self.json(rows), &bars)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What the goals of all rows came to.
+    fn bars(&self, rows: &[Row]) -> Vec<Bar> {
+        let of = |row: &Row| -> Vec<Bar> {
+            row.goals.iter().map(|goal| row.bar(self.row, *goal, self.cost, self.per)).collect()
+        };
+        rows.iter().flat_map(of).collect()
+    }
+
     /// The rows for programs.
-    #[must_use]
-    pub fn json(&self, rows: &[Row]) -> Value {
+    fn json(&self, rows: &[Row]) -> Value {
         rows.iter()
             .map(|row| {
                 json!({
@@ -179,7 +205,10 @@ impl Grid<'_> {
                     "eta": median(row.rounds.ratios(self.cost)),
                     "times_floor_at_our_k": row.times_floor(self.cost),
                     "messages_per_write": row.subject_k(),
-                    "goals_met": row.goals.iter().map(|it| row.meets(*it, self.cost)).collect::<Vec<_>>(),
+                    "deliveries_per_s": row.rounds.subject(DELIVERIES),
+                    "messages_per_s": row.rounds.subject(DELIVERIES)
+                        .zip(row.rounds.subject("/throughput/publications_per_s"))
+                        .map(|it| it.0 + it.1),
                 })
             })
             .collect()
@@ -207,28 +236,18 @@ impl Row {
         Some(ours / (floor * scale))
     }
 
-    fn meets(&self, goal: Goal, cost: &str) -> Option<bool> {
-        Some(match goal {
-            Goal::Eta(least) => median(self.rounds.ratios(cost))? >= least,
-            Goal::TimesFloor(most) => self.times_floor(cost)? <= most,
-            Goal::Micros(most) => self.rounds.subject(cost)? / 1e3 <= most,
-        })
-    }
-
-    fn goals(&self, cost: &str) -> String {
-        let one = |goal: &Goal| {
-            let met = match self.meets(*goal, cost) {
-                Some(true) => "met",
-                Some(false) => "MISSED",
-                None => "unknown",
-            };
-            match goal {
-                Goal::Eta(least) => format!("η ≥ {least}: {met}"),
-                Goal::TimesFloor(most) => format!("≤ {most} × floor: {met}"),
-                Goal::Micros(most) => format!("≤ {most} µs: {met}"),
+    fn bar(&self, row: &'static str, goal: Goal, cost: &str, per: &str) -> Bar {
+        let (what, unit, limit, figure) = match goal {
+            Goal::Eta(least) => ("η", "", Limit::AtLeast(least), median(self.rounds.ratios(cost))),
+            Goal::TimesFloor(most) => {
+                ("ours ÷ floor at our K", "", Limit::AtMost(most), self.times_floor(cost))
+            }
+            Goal::Micros(most) => {
+                ("CPU", "µs", Limit::AtMost(most), self.rounds.subject(cost).map(|it| it / 1e3))
             }
         };
-        self.goals.iter().map(one).collect::<Vec<_>>().join("; ")
+        let per = if unit.is_empty() { String::new() } else { format!(" per {per}") };
+        Bar { row, what: format!("{what}{per}: {}", self.label), unit, limit, figure }
     }
 
     fn remarks(&self, cost: &str) -> String {
@@ -273,12 +292,11 @@ impl Row {
             text(median(etas), 3),
             low.zip(high).map_or("–".to_owned(), |(low, high)| format!("{low:.3}–{high:.3}")),
             text(self.times_floor(cost), 3),
-            self.goals(cost),
             format!("{} ({})", self.rounds.accepted.len(), self.rounds.rejected),
             text(self.subject_k(), 2),
             text(faster.and_then(|it| self.baseline_k(it)), 2),
             per_second("/server/writes").unwrap_or("–".to_owned()),
-            count("/throughput/deliveries_per_s"),
+            count(DELIVERIES),
             count("/throughput/publications_per_s"),
             ours("/server/cpu_share", 2),
             ours("/throughput/client_busy", 2),

@@ -2,6 +2,7 @@
 
 use super::{
     BenchError, Common, ProtocolArg, Sink,
+    bars::{self, Bar},
     floor::Variant,
     own::OwnServer,
     report,
@@ -115,6 +116,15 @@ impl Harness {
         Ok(numbers)
     }
 
+    /// Starts what only holds connections; returns its number.
+    ///
+    /// # Errors
+    /// [`BenchError::OwnServer`].
+    pub fn add_bare(&mut self, name: &str) -> Result<usize, BenchError> {
+        let server = OwnServer::floor(Variant::Hold, &self.common.server_cores)?;
+        Ok(self.add(name, server))
+    }
+
     fn add(&mut self, name: &str, own: OwnServer) -> usize {
         let (name, url, pid) = (name.to_owned(), own.url(), Some(own.pid()));
         let command = own.command.clone();
@@ -188,18 +198,41 @@ impl Harness {
         }
     }
 
-    /// Writes the summary and the plot; shows the summary, or `rows` where JSON was asked for.
+    /// Writes the summary, with its bars, and the plot; shows the summary, or `rows` where JSON was asked for.
     ///
     /// # Errors
     /// [`BenchError::Output`].
-    pub fn finish(&self, summary: &str, plot: Option<String>, rows: &Value) -> Result<(), BenchError> {
-        self.save(summary, plot)?;
-        let root = json!({"scenario": self.scenario, "version": env!("CARGO_PKG_VERSION"), "rows": rows});
-        report::emit(&root, summary, self.common.json.as_deref())
+    pub fn finish(
+        &mut self,
+        summary: &str,
+        plot: Option<String>,
+        rows: &Value,
+        bars: &[Bar],
+    ) -> Result<(), BenchError> {
+        let summary = if bars.is_empty() {
+            summary.to_owned()
+        } else {
+            format!("{summary}\n## Bars\n\n{}", bars::table(bars))
+        };
+        self.save(&summary, plot, bars, rows)?;
+        let root = json!({
+            "scenario": self.scenario,
+            "version": env!("CARGO_PKG_VERSION"),
+            "rows": rows,
+            "bars": bars::json(bars),
+        });
+        report::emit(&root, &summary, self.common.json.as_deref())
     }
 
-    fn save(&self, summary: &str, plot: Option<String>) -> Result<(), BenchError> {
-        let Some(results) = &self.results else { return Ok(()) };
+    /// Bars and rows end the raw data: without that line a run has not finished.
+    fn save(
+        &mut self,
+        summary: &str,
+        plot: Option<String>,
+        bars: &[Bar],
+        rows: &Value,
+    ) -> Result<(), BenchError> {
+        let Some(results) = &mut self.results else { return Ok(()) };
         let plotted = if plot.is_some() { "\n![plot](plot.svg)\n" } else { "" };
         results.write(
             "SUMMARY.md",
@@ -208,7 +241,9 @@ impl Harness {
         if let Some(plot) = plot {
             results.write("plot.svg", &plot)?;
         }
-        self.say(&format!("results: {}", results.folder().display()));
+        results.run(&json!({"bars": bars::json(bars), "rows": rows}))?;
+        let folder = results.folder().display().to_string();
+        self.say(&format!("results: {folder}"));
         Ok(())
     }
 
@@ -237,7 +272,7 @@ impl Harness {
 }
 
 /// One run of a scenario that has nothing to compare with: starts a server where no URL is given, keeps the
-/// figures, shows them. `work` is the scenario; `settings` are what its own server needs.
+/// figures, shows them beside their `bars`. `work` is the scenario; `settings` are what its own server needs.
 ///
 /// # Errors
 /// Those of the run.
@@ -246,6 +281,7 @@ pub fn single(
     common: &Common,
     spin: bool,
     settings: &[&str],
+    bars: &dyn Fn(&Value) -> Vec<Bar>,
     work: &dyn Fn(Common) -> Result<ExitCode, BenchError>,
 ) -> Result<ExitCode, BenchError> {
     let mut harness = Harness::new(scenario, common, spin, settings)?;
@@ -255,8 +291,10 @@ pub fn single(
     let Some((value, text)) = sink.take() else { return Ok(status) };
     let line = json!({"run": 1, "server": harness.name(0), "figures": value});
     harness.note(&line)?;
-    let summary = format!("# {scenario}\n\n{}.\n\n```\n{text}```\n", harness.hardware());
-    harness.save(&summary, super::latency::single_plot(scenario, &value))?;
-    report::emit(&value, &text, common.json.as_deref())?;
+    let bars = bars(&value);
+    let table = bars::table(&bars);
+    let summary = format!("# {scenario}\n\n{}.\n\n```\n{text}```\n\n{table}", harness.hardware());
+    harness.save(&summary, super::latency::single_plot(scenario, &value), &bars, &value)?;
+    report::emit(&value, &format!("{text}\n{table}"), common.json.as_deref())?;
     Ok(status)
 }

@@ -6,18 +6,26 @@
 
 use super::{
     BenchError, Common,
+    bars::Bar,
     calls::{self, Figures, Kind, Pace},
     engine::{Engine, Quiet},
+    harness,
     report::Report,
+    rounds::figure,
     server,
 };
 use crate::wire::client::{
     HistoryRequest, PublishRequest, Request, ServerReply, SubscribeRequest, Subscribed,
 };
+use serde_json::Value;
 use std::{cell::RefCell, process::ExitCode};
 
+/// What a byte more in a write costs on loopback, copies on both ends included: the slope of bare writes of 150 to 10 000
+/// bytes.
+const NS_PER_BYTE: f64 = 0.2;
+
 /// What the server needs beyond what every scenario needs.
-pub const SETTINGS: &[&str] = &[
+const SETTINGS: &[&str] = &[
     "channel.namespaces=plain kept",
     "channel.namespaces.kept.history_size=100",
     "channel.namespaces.kept.history_ttl=5m",
@@ -28,7 +36,7 @@ pub const SETTINGS: &[&str] = &[
 #[command(after_help = server::help("The channels must differ in their history alone, and allow recovery", SETTINGS))]
 pub struct Args {
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
     /// Channel with history.
     #[arg(long, value_name = "CHANNEL", default_value = "kept:bench")]
     kept: String,
@@ -55,7 +63,33 @@ struct Top {
     offset: u64,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, BenchError> {
+/// # Errors
+/// Those of the run.
+pub fn run_beside(args: &Args) -> Result<ExitCode, BenchError> {
+    let work = |common| run(Args { common, ..args.clone() });
+    harness::single("history", &args.common, false, SETTINGS, &bars, &work)
+}
+
+fn bars(run: &Value) -> Vec<Bar> {
+    let count = figure(run, "/workload/publications_recovered").unwrap_or_default();
+    let bytes = figure(run, "/cost/bytes_per_recovered_publication").unwrap_or_default() * count;
+    let most_us = 2.0 + count * 20.0 / 1e3 + bytes * NS_PER_BYTE / 1e3;
+    let recovery =
+        format!("recovery of {count}: 2 µs, 20 ns for each, {NS_PER_BYTE} ns for each of {bytes:.0} bytes");
+    vec![
+        Bar::of(
+            run,
+            "/cost/history_ns_per_publication",
+            "P10",
+            "history of 100: a publication more",
+            150.0,
+            "ns",
+        ),
+        Bar::of(run, "/cost/recovery_us", "P10", &recovery, (most_us * 10.0).round() / 10.0, "µs"),
+    ]
+}
+
+fn run(args: Args) -> Result<ExitCode, BenchError> {
     if args.recover == 0 || args.size < 2 || args.publish_window == 0 {
         return Err(BenchError::Usage(
             "--recover and --publish-window must be at least 1, --size at least 2",

@@ -4,19 +4,25 @@
 //! it is counted. Memory is the slope between two numbers of connections, so what the server needs anyway
 //! drops out. As root the kernel's slabs are told as well: of the whole machine, both ends of every
 //! connection. Bare connections (`--bare`, to `floor --variant hold`) by the same client say what of it
-//! no server can avoid.
+//! no server can avoid. `--all` measures the three one after the other, each on a server of its own, and holds as many
+//! connections as the file limits allow.
 
 use super::{
     BenchError, Common,
-    engine::{Engine, Quiet},
+    bars::{Bar, Limit},
+    engine::{self, Engine, Quiet},
     floor::Variant,
-    harness,
+    harness::{self, Harness},
     own::OwnServer,
     report::Report,
+    results,
+    rounds::figure,
     server::{self, Memory},
     slab::{self, Slabs},
+    sys,
 };
 use crate::wire::client::{Command, Request};
+use serde_json::{Value, json};
 use std::{
     io,
     process::ExitCode,
@@ -45,14 +51,40 @@ pub struct Args {
     /// Seconds of rest before each look.
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     settle: u64,
-    /// Seconds over which idle processor time is taken; two ping periods say more than one.
+    /// Seconds over which idle processor time is taken: two periods of pings
     #[arg(long, value_name = "SECONDS", default_value_t = 50)]
     window: u64,
+    /// Seconds between the opening and the window.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    before_window: u64,
+    /// In the end open as many as the file limits allow, and hold them for so many seconds.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "bare")]
+    hold: Option<u64>,
+    /// Hold no more than so many
+    #[arg(long, value_name = "N", default_value_t = HELD_MAX)]
+    hold_max: usize,
+    /// Bare connections, shared channels with --hold (40 s unless given), and own channels, with their bars
+    #[arg(long, conflicts_with_all = ["bare", "own_channels", "url"])]
+    all: bool,
 }
+
+/// Where files are plenty, ports and patience are not.
+const HELD_MAX: usize = 200_000;
+/// Longer than a ping takes to come and its pong to be missed.
+const HOLD_S: u64 = 40;
+const KERNEL: &str = "/kernel_slab_bytes_per_connection_both_ends/sockets";
+const PRIVATE: &str = "/memory/private_bytes_per_connection";
+const CPU: &str = "/server/cpu_us_per_s_per_connection";
 
 /// Starts what there is to measure, unless the user has: a server, or for bare connections something that
 /// only holds them.
+///
+/// # Errors
+/// Those of the runs.
 pub fn run_beside(mut args: Args) -> Result<ExitCode, BenchError> {
+    if args.all {
+        return run_all(&args);
+    }
     let held = match args.bare && args.common.url.is_empty() {
         true => Some(OwnServer::floor(Variant::Hold, &args.common.server_cores)?),
         false => None,
@@ -61,7 +93,103 @@ pub fn run_beside(mut args: Args) -> Result<ExitCode, BenchError> {
         args.common.url = held.url();
         args.common.server_pid = Some(held.pid());
     }
-    harness::single("idle", &args.common.clone(), false, &[], &|common| run(Args { common, ..args.clone() }))
+    let bars = |run: &Value| if args.bare { Vec::new() } else { bars(run, args.own_channels) };
+    harness::single("idle", &args.common, false, &[], &bars, &|common| run(Args { common, ..args.clone() }))
+}
+
+fn bars(run: &Value, own_channels: bool) -> Vec<Bar> {
+    if own_channels {
+        return vec![Bar::of(run, PRIVATE, "P7", "private memory, a channel each", 1434.0, "B")];
+    }
+    let mut bars = vec![
+        Bar::of(run, PRIVATE, "P7", "private memory, shared channels", 1024.0, "B"),
+        Bar::of(run, CPU, "P7", "CPU per second, pings of 25 s", 0.5, "µs"),
+    ];
+    if let Some(limit) = figure(run, "/held/file_limits_allow") {
+        let held = figure(run, "/held/connections");
+        let what = "held at the file limit".to_owned();
+        bars.push(Bar { row: "P7", what, unit: "", limit: Limit::AtLeast(limit), figure: held });
+    }
+    bars
+}
+
+impl Args {
+    /// Only the memory of connections with shared channels.
+    pub fn memory(common: Common, from: usize, to: usize) -> Self {
+        Self {
+            common,
+            from,
+            to,
+            channels: 100,
+            own_channels: false,
+            bare: false,
+            settle: 3,
+            window: 0,
+            before_window: 0,
+            hold: None,
+            hold_max: 0,
+            all: false,
+        }
+    }
+}
+
+/// Bare ones first: what a server needs to begin with must not count as theirs.
+fn run_all(args: &Args) -> Result<ExitCode, BenchError> {
+    let mut harness = Harness::empty("idle", &args.common, false)?;
+    let cores = harness.common().server_cores.clone();
+    let bare = harness.add_bare("bare")?;
+    let shared = harness.add_corecast("shared channels", &cores, &[])?;
+    let own = harness.add_corecast("own channels", &cores, &[])?;
+    harness.setup()?;
+    let hold = Some(args.hold.unwrap_or(HOLD_S));
+    let part = Args { window: 0, hold: None, all: false, ..args.clone() };
+    let parts = [
+        (bare, Args { bare: true, ..part.clone() }),
+        (shared, Args { window: args.window, hold, ..part.clone() }),
+        (own, Args { own_channels: true, ..part }),
+    ];
+    let mut runs = Vec::new();
+    for (server, part) in parts {
+        harness.say(harness.name(server));
+        let work = move |common| run(Args { common, ..part.clone() });
+        let name = harness.name(server).to_owned();
+        runs.push((name.clone(), harness.run(server, None, &json!(name), &work)?));
+    }
+    let kernel = |run: usize| figure(&runs.get(run)?.1, KERNEL);
+    let times = kernel(1).zip(kernel(0)).map(|(ours, bare)| ours / bare);
+    let mut all = bars(&runs[1].1, false);
+    all.extend(bars(&runs[2].1, true));
+    all.push(Bar::at_most("P7", "kernel memory ÷ that of a bare connection", times, 1.1, ""));
+    let lines: Vec<Vec<String>> = runs.iter().map(|(name, run)| line(name, run)).collect();
+    let head = ["connections", "private B", "PSS B", "kernel B, both ends", "CPU µs/s", "opening s"];
+    let summary = format!(
+        "# Idle connections\n\n{}. Each figure is of one connection: the slope between {} and {} of them. CPU over {} s, \
+         beginning {} s after the opening.\n\n{}",
+        harness.hardware(),
+        args.from,
+        args.to,
+        args.window,
+        args.before_window,
+        results::table(&head, &lines)
+    );
+    let rows: Value =
+        runs.into_iter().map(|(name, run)| json!({"connections": name, "figures": run})).collect();
+    harness.finish(&summary, None, &rows, &all)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(name: &str, run: &Value) -> Vec<String> {
+    let show =
+        |path: &str, digits: usize| figure(run, path).map_or("–".to_owned(), |it| format!("{it:.digits$}"));
+    let cpu = if figure(run, "/workload/window_s") == Some(0.0) { "–".to_owned() } else { show(CPU, 3) };
+    vec![
+        name.to_owned(),
+        show(PRIVATE, 0),
+        show("/memory/pss_bytes_per_connection", 0),
+        show(KERNEL, 0),
+        cpu,
+        show("/server/opening_s", 2),
+    ]
 }
 
 pub fn run(args: Args) -> Result<ExitCode, BenchError> {
@@ -79,10 +207,16 @@ pub fn run(args: Args) -> Result<ExitCode, BenchError> {
     let slabs = slab::read();
     let (second, opening) = idle.grow(idle.args.to)?;
     let slabs = slabs.and_then(|from| Ok((from, slab::read()?)));
+    if idle.args.window > 0 {
+        idle.rest(Duration::from_secs(idle.args.before_window))?;
+    }
     let cpu = server::cpu_ns(pid)?;
     idle.rest(Duration::from_secs(idle.args.window))?;
     let cpu = server::cpu_ns(pid)?.saturating_sub(cpu);
-    idle.report(first, second, &slabs, opening, cpu)?;
+    let held = idle.hold()?;
+    idle.report(first, second, &slabs, opening, cpu, held)?;
+    // Ports that wait for late packets would count as memory of whatever is measured next.
+    idle.engine.cut(0, true)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -139,6 +273,19 @@ impl Idle {
         Ok(())
     }
 
+    /// Opens what the file limits of both ends allow and holds all of it; how many are open in the end, and how
+    /// many could be.
+    fn hold(&mut self) -> Result<Option<(usize, usize)>, BenchError> {
+        let Some(seconds) = self.args.hold else { return Ok(None) };
+        let server = server::file_limit(self.pid)?.unwrap_or(u64::MAX).saturating_sub(server::FILES_SPARE);
+        let client = sys::raise_file_limit()?.saturating_sub(engine::FILES_SPARE);
+        let limit = usize::try_from(server.min(client)).unwrap_or(usize::MAX).min(self.args.hold_max);
+        self.grow(limit.max(self.args.to))?;
+        // A connection that the server closes ends the run.
+        self.rest(Duration::from_secs(seconds))?;
+        Ok(Some((self.engine.connections(), limit)))
+    }
+
     fn report(
         &self,
         first: Memory,
@@ -146,6 +293,7 @@ impl Idle {
         slabs: &io::Result<(Slabs, Slabs)>,
         opening: Duration,
         cpu_ns: u64,
+        held: Option<(usize, usize)>,
     ) -> Result<(), BenchError> {
         let args = &self.args;
         let between = (args.to - args.from) as f64;
@@ -185,6 +333,11 @@ impl Idle {
         report.number("cpu_us_per_s", per_second);
         report.number("cpu_us_per_s_per_connection", per_second / args.to as f64);
         report.number("opening_s", opening.as_secs_f64());
+        if let Some((held, limit)) = held {
+            report.section("held");
+            report.number("connections", held as f64);
+            report.number("file_limits_allow", limit as f64);
+        }
         report.finish()
     }
 }

@@ -4,8 +4,11 @@
 //! doubled or out of order says so and fails. Latency counts from the scheduled time of a publication, so a
 //! server that stalls the publisher does not hide its stall.
 
+mod all;
+mod bars;
 mod calls;
 mod channels;
+mod compressed;
 mod cores;
 mod engine;
 mod fanout;
@@ -21,6 +24,7 @@ mod plot;
 mod presence;
 mod presets;
 mod publish;
+mod published;
 mod report;
 mod results;
 mod rounds;
@@ -73,6 +77,10 @@ enum Scenario {
     History(history::Args),
     /// Presence and its statistics of a channel with many clients.
     Presence(presence::Args),
+    /// A broadcast to clients that agreed to compression, beside the same without.
+    Compressed(compressed::Args),
+    /// Every scenario that has a bar, one after the other, and one table of all bars.
+    All(all::Args),
     /// The floor: bare programs that write the same bytes and do nothing else.
     #[command(hide = true)]
     FloorServer(floor::Args),
@@ -90,6 +98,9 @@ struct Common {
     /// Connection token (JWT)
     #[arg(long, default_value = "", hide_default_value = true)]
     token: String,
+    /// Offer compression (permessage-deflate, no context takeover), and end if the server does not agree to it
+    #[arg(long)]
+    compression: bool,
     /// Process id of the server at --url, to measure its processor time and memory
     #[arg(long, value_name = "PID", requires = "url")]
     server_pid: Option<u32>,
@@ -182,7 +193,8 @@ impl Common {
             server::cpu_ns(pid)?;
         }
         let target = Target::parse(&self.url)?;
-        Engine::new(Options { target, protocol: self.protocol(), token: self.token.clone(), spin: self.spin })
+        let (protocol, token) = (self.protocol(), self.token.clone());
+        Engine::new(Options { target, protocol, token, spin: self.spin, compression: self.compression })
     }
 
     fn metrics(&self) -> Result<Target, BenchError> {
@@ -271,31 +283,13 @@ pub fn run(args: Args) -> Result<ExitCode, BenchError> {
         Scenario::Channels(args) => channels::run(args),
         Scenario::Latency(args) => latency::run(&args),
         Scenario::Cores(args) => cores::run(&args),
-        Scenario::Publish(args) => harness::single("publish", &args.common().clone(), true, &[], &|common| {
-            publish::run(args.clone().with(common))
-        }),
+        Scenario::Publish(args) => publish::run_beside(&args),
         Scenario::Idle(args) => idle::run_beside(args),
-        Scenario::Storm(args) => {
-            harness::single("storm", &args.common.clone(), false, storm::SETTINGS, &|common| {
-                let mut args = args.clone();
-                args.common = common;
-                storm::run(args)
-            })
-        }
-        Scenario::History(args) => {
-            harness::single("history", &args.common.clone(), false, history::SETTINGS, &|common| {
-                let mut args = args.clone();
-                args.common = common;
-                history::run(args)
-            })
-        }
-        Scenario::Presence(args) => {
-            harness::single("presence", &args.common.clone(), false, presence::SETTINGS, &|common| {
-                let mut args = args.clone();
-                args.common = common;
-                presence::run(args)
-            })
-        }
+        Scenario::Storm(args) => storm::run_beside(&args),
+        Scenario::History(args) => history::run_beside(&args),
+        Scenario::Presence(args) => presence::run_beside(&args),
+        Scenario::Compressed(args) => compressed::run(&args),
+        Scenario::All(args) => all::run(&args),
         Scenario::FloorServer(args) => {
             floor::run(&args)?;
             Ok(ExitCode::SUCCESS)

@@ -2,21 +2,29 @@
 
 use super::{
     BenchError, Common,
+    bars::Bar,
     calls::{self, Kind, Pace},
+    harness,
     report::Report,
     server,
 };
 use crate::wire::client::{Request, ServerReply};
+use serde_json::Value;
 use std::process::ExitCode;
 
 /// What the server needs beyond what every scenario needs.
-pub const SETTINGS: &[&str] = &["channel.namespaces=present", "channel.namespaces.present.presence=true"];
+/// A window of answers about 1000 clients is above the usual limit of what waits for one client.
+const SETTINGS: &[&str] = &[
+    "channel.namespaces=present",
+    "channel.namespaces.present.presence=true",
+    "client.queue_max_size=16777216",
+];
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = server::help("The channel must keep presence", SETTINGS))]
 pub struct Args {
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
     /// Clients in the channel.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     clients: usize,
@@ -26,7 +34,21 @@ pub struct Args {
     pace: Pace,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, BenchError> {
+/// # Errors
+/// Those of the run.
+pub fn run_beside(args: &Args) -> Result<ExitCode, BenchError> {
+    let work = |common| run(Args { common, ..args.clone() });
+    harness::single("presence", &args.common, false, SETTINGS, &bars, &work)
+}
+
+fn bars(run: &Value) -> Vec<Bar> {
+    vec![
+        Bar::of(run, "/presence/cpu_us_per_call", "P12", "presence of 1000 clients", 80.0, "µs"),
+        Bar::of(run, "/presence_stats/cpu_us_per_call", "P12", "presence statistics, pipelined", 3.0, "µs"),
+    ]
+}
+
+fn run(args: Args) -> Result<ExitCode, BenchError> {
     if args.clients == 0 {
         return Err(BenchError::Usage("--clients must be at least 1"));
     }

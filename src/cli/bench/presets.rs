@@ -2,6 +2,7 @@
 
 use super::{
     BenchError, Common, ProtocolArg, RoundsArgs,
+    bars::Bar,
     fanout::{self, Publishing},
     grid::{Cell, Goal, Grid, Row, Work},
     harness::{self, Harness},
@@ -11,7 +12,7 @@ use super::{
 use std::process::ExitCode;
 
 pub const DELIVERY_COST: &str = "/server/cpu_ns_per_delivery";
-const BOTH: [ProtocolArg; 2] = [ProtocolArg::Json, ProtocolArg::Protobuf];
+pub const BOTH: [ProtocolArg; 2] = [ProtocolArg::Json, ProtocolArg::Protobuf];
 /// Messages per second of the Centrifugo v2 write-up, publications and deliveries counted, on 32 CPUs.
 const PUBLISHED_JSON: f64 = 265_900.0;
 const PUBLISHED_PROTOBUF: f64 = 681_212.0;
@@ -71,21 +72,28 @@ pub struct PacedArgs {
 }
 
 impl Shape {
-    fn publishing(&self) -> Publishing {
+    pub fn publishing(&self) -> Publishing {
         Publishing { size: self.size, duration: self.duration, warmup: self.warmup, ..Publishing::default() }
     }
 
     /// The same work on the server under test and on its floors.
-    fn cell(&self, label: String, protocol: ProtocolArg, publishing: &Publishing, floors: &[usize]) -> Cell {
-        let work = || fanout_work(self.subscribers, publishing.clone());
+    fn cell(&self, protocol: ProtocolArg, load: Load, floors: &[usize]) -> Cell {
+        let work = || fanout_work(self.subscribers, load.publishing.clone());
+        let label = if load.name.is_empty() { String::new() } else { format!(", {}", load.name) };
         Cell {
-            label,
+            label: format!("{}{label}", protocol.name()),
             protocol,
-            k: None,
-            goals: Vec::new(),
+            k: load.k,
+            goals: load.goals,
             subject: (0, work()),
             baselines: floors.iter().map(|it| (*it, work())).collect(),
         }
+    }
+
+    /// A cell in each protocol for each of `values`.
+    fn cells<V: Copy>(&self, values: &[V], floors: &[usize], load: impl Fn(V) -> Load) -> Vec<Cell> {
+        let of = |value: &V| BOTH.map(|protocol| self.cell(protocol, load(*value), floors));
+        values.iter().flat_map(of).collect()
     }
 
     fn open(&self, scenario: &str) -> Result<(Harness, Vec<usize>), BenchError> {
@@ -95,20 +103,22 @@ impl Shape {
         Ok((harness, floors))
     }
 
-    fn grid<'a>(&self, title: &'a str) -> Grid<'a> {
+    pub fn grid<'a>(&self, title: &'a str, row: &'static str) -> Grid<'a> {
         let rounds = usize::from(self.rounds.rounds);
-        Grid { title, cost: DELIVERY_COST, per: "delivery", rounds, bars_per_write: true }
+        Grid { title, row, cost: DELIVERY_COST, per: "delivery", rounds, bars_per_write: true }
     }
+}
+
+/// What one cell is about, whatever the protocol.
+struct Load {
+    name: String,
+    publishing: Publishing,
+    k: Option<f64>,
+    goals: Vec<Goal>,
 }
 
 pub fn fanout_work(subscribers: usize, publishing: Publishing) -> Work {
     Box::new(move |common| fanout::run(fanout::Args::new(common, subscribers, publishing.clone())))
-}
-
-fn conclude(harness: &Harness, grid: &Grid<'_>, rows: &[Row], notes: &str) -> Result<ExitCode, BenchError> {
-    let plot = grid.plot(harness.name(0), rows);
-    harness.finish(&grid.summary(harness, rows, notes), Some(plot), &grid.json(rows))?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// One run, or rounds of the same against the floor.
@@ -117,7 +127,7 @@ fn conclude(harness: &Harness, grid: &Grid<'_>, rows: &[Row], notes: &str) -> Re
 /// Those of the runs.
 pub fn fanout(args: fanout::Args) -> Result<ExitCode, BenchError> {
     let Some(rounds) = args.rounds else {
-        return harness::single("fanout", &args.common.clone(), true, &[], &|common| {
+        return harness::single("fanout", &args.common.clone(), true, &[], &|_| Vec::new(), &|common| {
             fanout::run(fanout::Args { common, ..args.clone() })
         });
     };
@@ -130,12 +140,12 @@ pub fn fanout(args: fanout::Args) -> Result<ExitCode, BenchError> {
         common: args.common,
     };
     let (mut harness, floors) = shape.open("fanout")?;
-    let protocol = shape.common.protocol;
-    let mut cell = shape.cell(protocol.name().to_owned(), protocol, &args.publishing, &floors);
-    cell.k = args.publishing.batch.map(f64::from);
-    let grid = shape.grid("Fan-out");
+    let k = args.publishing.batch.map(f64::from);
+    let load = Load { name: String::new(), publishing: args.publishing, k, goals: Vec::new() };
+    let cell = shape.cell(shape.common.protocol, load, &floors);
+    let grid = shape.grid("Fan-out", "");
     let rows = grid.measure(&mut harness, &[cell])?;
-    conclude(&harness, &grid, &rows, "")
+    grid.conclude(&mut harness, &rows, "", Vec::new())
 }
 
 /// Fan-out at fixed numbers of messages per write.
@@ -145,49 +155,37 @@ pub fn fanout(args: fanout::Args) -> Result<ExitCode, BenchError> {
 pub fn floor(args: &FloorArgs) -> Result<ExitCode, BenchError> {
     let shape = &args.shape;
     let (mut harness, floors) = shape.open("floor")?;
-    let mut cells = Vec::new();
-    for &batch in &args.batch {
-        for protocol in BOTH {
-            let publishing = Publishing { batch: Some(batch), ..shape.publishing() };
-            let label = format!("{}, K = {batch}", protocol.name());
-            let mut cell = shape.cell(label, protocol, &publishing, &floors);
-            (cell.k, cell.goals) = (Some(f64::from(batch)), vec![Goal::Eta(0.88)]);
-            cells.push(cell);
-        }
-    }
-    let grid = shape.grid("Fan-out against the floor");
+    let cells = shape.cells(&args.batch, &floors, |batch| Load {
+        name: format!("K = {batch}"),
+        publishing: Publishing { batch: Some(batch), ..shape.publishing() },
+        k: Some(f64::from(batch)),
+        goals: vec![Goal::Eta(0.88)],
+    });
+    let grid = shape.grid("Fan-out against the floor", "P1");
     let rows = grid.measure(&mut harness, &cells)?;
+    let (table, bars) = json_beside_protobuf(&rows, &args.batch);
     let notes = format!(
-        "\nOne publisher writes K commands at once and waits for the last reply; {} subscribers, {} bytes.\n\n{}",
-        shape.subscribers,
-        shape.size,
-        json_beside_protobuf(&rows, &args.batch)
+        "\nOne publisher writes K commands at once and waits for the last reply; {} subscribers, {} bytes.\n\n{table}",
+        shape.subscribers, shape.size,
     );
-    conclude(&harness, &grid, &rows, &notes)
+    grid.conclude(&mut harness, &rows, &notes, bars)
 }
 
 /// What JSON costs more than its bytes: the floor writes them as well, so its ratio is that of the bytes.
-fn json_beside_protobuf(rows: &[Row], batches: &[u32]) -> String {
-    let lines: Vec<Vec<String>> = rows
-        .chunks_exact(2)
-        .zip(batches)
-        .map(|(pair, batch)| {
-            let cost = |row: &Row| row.rounds.subject(DELIVERY_COST);
-            let floor = |row: &Row| row.rounds.baseline(row.rounds.faster(DELIVERY_COST)?, DELIVERY_COST);
-            let ratio = |of: &dyn Fn(&Row) -> Option<f64>| Some(of(&pair[0])? / of(&pair[1])?);
-            let (ours, floors) = (ratio(&cost), ratio(&floor));
-            let beyond = ours.zip(floors).map(|it| it.0 / it.1);
-            let show = |value: Option<f64>| value.map_or("–".to_owned(), |it| format!("{it:.3}"));
-            let goal = match beyond {
-                Some(times) if times <= JSON_TIMES_MAX => "met",
-                Some(_) => "MISSED",
-                None => "unknown",
-            };
-            let goal = format!("≤ {JSON_TIMES_MAX}: {goal}");
-            vec![batch.to_string(), show(ours), show(floors), show(beyond), goal]
-        })
-        .collect();
-    results::table(&["K", "JSON ÷ Protobuf", "of the floor", "beyond the bytes", "goal"], &lines)
+fn json_beside_protobuf(rows: &[Row], batches: &[u32]) -> (String, Vec<Bar>) {
+    let (mut lines, mut bars) = (Vec::new(), Vec::new());
+    for (pair, batch) in rows.chunks_exact(2).zip(batches) {
+        let cost = |row: &Row| row.rounds.subject(DELIVERY_COST);
+        let floor = |row: &Row| row.rounds.baseline(row.rounds.faster(DELIVERY_COST)?, DELIVERY_COST);
+        let ratio = |of: &dyn Fn(&Row) -> Option<f64>| Some(of(&pair[0])? / of(&pair[1])?);
+        let (ours, floors) = (ratio(&cost), ratio(&floor));
+        let beyond = ours.zip(floors).map(|it| it.0 / it.1);
+        let show = |value: Option<f64>| value.map_or("–".to_owned(), |it| format!("{it:.3}"));
+        lines.push(vec![batch.to_string(), show(ours), show(floors), show(beyond)]);
+        let what = format!("JSON ÷ Protobuf, beyond the bytes: K = {batch}");
+        bars.push(Bar::at_most("P1", what, beyond, JSON_TIMES_MAX, ""));
+    }
+    (results::table(&["K", "JSON ÷ Protobuf", "of the floor", "beyond the bytes"], &lines), bars)
 }
 
 /// The write-up's shape.
@@ -197,25 +195,21 @@ fn json_beside_protobuf(rows: &[Row], batches: &[u32]) -> String {
 pub fn seed(args: &SeedArgs) -> Result<ExitCode, BenchError> {
     let shape = &args.shape;
     let (mut harness, floors) = shape.open("seed")?;
-    let mut cells = Vec::new();
-    let mut protocols = Vec::new();
-    for &window in &args.window {
-        for protocol in BOTH {
-            let publishing = Publishing { window, publishers: args.publishers, ..shape.publishing() };
-            let label = format!("{}, window {window}", protocol.name());
-            let mut cell = shape.cell(label, protocol, &publishing, &floors);
-            cell.goals = match window {
-                1 => vec![Goal::Micros(1.1), Goal::TimesFloor(1.25)],
-                16 => vec![Goal::Micros(0.2), Goal::TimesFloor(1.25)],
-                _ => vec![Goal::TimesFloor(1.25)],
-            };
-            cells.push(cell);
-            protocols.push((protocol, window));
-        }
-    }
+    let cells = shape.cells(&args.window, &floors, |window| Load {
+        name: format!("window {window}"),
+        publishing: Publishing { window, publishers: args.publishers, ..shape.publishing() },
+        k: None,
+        goals: match window {
+            1 => vec![Goal::Micros(1.1), Goal::TimesFloor(1.25)],
+            16 => vec![Goal::Micros(0.2), Goal::TimesFloor(1.25)],
+            _ => vec![Goal::TimesFloor(1.25)],
+        },
+    });
     // Each has its own K here, so the bars are of deliveries.
-    let grid = Grid { bars_per_write: false, ..shape.grid("The write-up's shape") };
+    let grid = Grid { bars_per_write: false, ..shape.grid("The write-up's shape", "P2") };
     let rows = grid.measure(&mut harness, &cells)?;
+    let protocols: Vec<_> =
+        args.window.iter().flat_map(|window| BOTH.map(|protocol| (protocol, *window))).collect();
     let notes = format!(
         "\n{} subscribers, {} publishers that keep so many commands in flight as the window says, {} bytes.\n\n{}",
         shape.subscribers,
@@ -223,7 +217,7 @@ pub fn seed(args: &SeedArgs) -> Result<ExitCode, BenchError> {
         shape.size,
         beside_published(&harness, &rows, &protocols)
     );
-    conclude(&harness, &grid, &rows, &notes)
+    grid.conclude(&mut harness, &rows, &notes, Vec::new())
 }
 
 /// Messages per second as the write-up counts them, with the hardware of each.
@@ -276,19 +270,15 @@ fn beside_published(harness: &Harness, rows: &[Row], protocols: &[(ProtocolArg, 
 pub fn paced(args: &PacedArgs) -> Result<ExitCode, BenchError> {
     let shape = &args.shape;
     let (mut harness, floors) = shape.open("paced")?;
-    let mut cells = Vec::new();
-    for &rate in &args.rate {
-        for protocol in BOTH {
-            let publishing = Publishing { rate: Some(rate), ..shape.publishing() };
-            let label = format!("{}, {rate}/s", protocol.name());
-            let mut cell = shape.cell(label, protocol, &publishing, &floors);
-            (cell.k, cell.goals) = (Some(1.0), vec![Goal::Eta(0.8)]);
-            cells.push(cell);
-        }
-    }
-    let grid = shape.grid("Paced fan-out");
+    let cells = shape.cells(&args.rate, &floors, |rate| Load {
+        name: format!("{rate}/s"),
+        publishing: Publishing { rate: Some(rate), ..shape.publishing() },
+        k: Some(1.0),
+        goals: vec![Goal::Eta(0.8)],
+    });
+    let grid = shape.grid("Paced fan-out", "P3");
     let rows = grid.measure(&mut harness, &cells)?;
     let notes =
         format!("\nOne publisher by the clock; {} subscribers, {} bytes.\n", shape.subscribers, shape.size);
-    conclude(&harness, &grid, &rows, &notes)
+    grid.conclude(&mut harness, &rows, &notes, Vec::new())
 }

@@ -8,9 +8,12 @@ mod answer;
 mod http;
 
 use super::{
-    BenchError, Common,
+    BenchError, Common, ProtocolArg,
     engine::{Engine, STALL_MAX},
     fanout,
+    grid::{Cell, Goal, Grid},
+    harness::{self, Harness},
+    presets,
     report::Report,
     server,
     stamp::{PAYLOAD_MIN, Run},
@@ -25,6 +28,8 @@ use std::{
 };
 
 const BATCH: u32 = 100;
+/// Commands in flight where publishing by WebSocket is to be pipelined.
+const WINDOW: u32 = 256;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -55,9 +60,36 @@ pub struct Args {
     /// Subscribers of each of them.
     #[arg(long, value_name = "N", default_value_t = 0)]
     subscribers_each: usize,
+    /// By WebSocket with --window 256, in both encodings, by HTTP and by HTTP batches, with the bars of each.
+    #[arg(long, conflicts_with_all = ["api", "window", "batch", "rate", "messages", "channels", "subscribers_each"])]
+    all: bool,
+    /// With --all: runs of each, of which the median counts
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
 }
 
 impl Args {
+    /// One publication in a request, to channels with a subscriber each.
+    pub(super) fn to_own_channels(
+        common: Common,
+        publishing: fanout::Publishing,
+        connections: usize,
+        channels: usize,
+    ) -> Self {
+        Self {
+            websocket: fanout::PublishArgs { common, publishing },
+            api: Api::Http,
+            connections,
+            pipeline: 1,
+            api_url: None,
+            api_key: String::new(),
+            channels,
+            subscribers_each: 1,
+            all: false,
+            rounds: 1,
+        }
+    }
+
     pub(super) fn common(&self) -> &Common {
         &self.websocket.common
     }
@@ -80,6 +112,60 @@ enum Api {
     HttpBatch,
 }
 
+/// One kind of publishing, or all of them.
+///
+/// # Errors
+/// Those of the runs.
+pub fn run_beside(args: &Args) -> Result<ExitCode, BenchError> {
+    if !args.all {
+        return harness::single("publish", args.common(), true, &[], &|_| Vec::new(), &|common| {
+            run(args.clone().with(common))
+        });
+    }
+    let mut harness = Harness::new("publish", args.common(), true, &[])?;
+    harness.setup()?;
+    let websocket = presets::BOTH.map(|it| args.cell(Api::Websocket, it, 0.5));
+    let http = [(Api::Http, 5.0), (Api::HttpBatch, 0.6)].map(|it| args.cell(it.0, ProtocolArg::Json, it.1));
+    let cells: Vec<Cell> = websocket.into_iter().chain(http).collect();
+    let grid = Grid {
+        title: "Publishing without subscribers",
+        row: "P9",
+        cost: "/server/cpu_ns_per_publication",
+        per: "publication",
+        rounds: args.rounds.into(),
+        bars_per_write: false,
+    };
+    let rows = grid.measure(&mut harness, &cells)?;
+    let notes = format!(
+        "\n{} bytes. WebSocket: one connection with {WINDOW} commands in flight. HTTP: {} keep-alive connections with {} \
+         request(s) in flight each, one publication in a request; batch: {BATCH} in a request.\n",
+        args.websocket.publishing.size, args.connections, args.pipeline
+    );
+    grid.conclude(&mut harness, &rows, &notes, Vec::new())
+}
+
+impl Args {
+    fn cell(&self, api: Api, protocol: ProtocolArg, most_us: f64) -> Cell {
+        let label = match api {
+            Api::Websocket => format!("WebSocket, {}", protocol.name()),
+            Api::Http => format!("HTTP, {} connections", self.connections),
+            Api::HttpBatch => "HTTP batch".to_owned(),
+        };
+        let mut args = self.clone();
+        args.api = api;
+        if api == Api::Websocket {
+            args.websocket.publishing.window = WINDOW;
+        }
+        let work = Box::new(move |common| run(args.clone().with(common)));
+        let goals = vec![Goal::Micros(most_us)];
+        Cell { label, protocol, k: None, goals, subject: (0, work), baselines: Vec::new() }
+    }
+}
+
+/// One run on one server.
+///
+/// # Errors
+/// [`BenchError`] when there are no figures.
 pub fn run(args: Args) -> Result<ExitCode, BenchError> {
     if args.api == Api::Websocket {
         if args.channels != 1 || args.subscribers_each != 0 {
@@ -169,15 +255,7 @@ impl Publish {
     /// Waits for what is on its way.
     fn drain(&mut self) -> Result<(), BenchError> {
         self.http.stop();
-        let patience = Duration::from_secs(3);
-        let (mut since, mut before) = (Instant::now(), self.http.seen);
-        while !self.http.complete() && since.elapsed() < patience {
-            self.engine.poll(Duration::from_millis(10), &mut self.http)?;
-            if self.http.seen != before {
-                (since, before) = (Instant::now(), self.http.seen);
-            }
-        }
-        Ok(())
+        self.engine.drain(&mut self.http, |http| (http.seen, http.complete()))
     }
 
     fn moment(&self) -> Result<Moment, BenchError> {

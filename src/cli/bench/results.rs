@@ -62,6 +62,11 @@ fn default_folder(scenario: &str) -> PathBuf {
     std::iter::once(base.clone()).chain(numbered).find(|it| !it.exists()).unwrap_or(base)
 }
 
+/// The folder of all scenarios of a day: the same for every attempt, so that one goes on where another ended.
+pub fn folder_of_all() -> PathBuf {
+    Path::new("bench-results").join(format!("{}-{}-all", today(), machine()))
+}
+
 /// `2cpu-amd-epyc`.
 fn machine() -> String {
     let (cpus, model) = (cpu_count(), cpu_model());

@@ -65,6 +65,9 @@ fn read_rollup(text: &str) -> Memory {
     memory
 }
 
+/// Files of a server beside its connections: rings, listeners, logs.
+pub const FILES_SPARE: u64 = 64;
+
 /// How to start a server for a scenario that needs these settings, for its help.
 #[must_use]
 pub fn help(why: &str, settings: &[&str]) -> String {
@@ -82,14 +85,20 @@ pub fn help(why: &str, settings: &[&str]) -> String {
 /// [`BenchError::ServerFiles`] when its limit of open files is too low; [`BenchError::Process`] when it
 /// cannot be read.
 pub fn has_room(pid: Option<u32>, connections: usize) -> Result<(), BenchError> {
-    /// Rings, listeners, logs.
-    const SPARE: u64 = 64;
     let Some(pid) = pid else { return Ok(()) };
+    let Some(limit) = file_limit(pid)? else { return Ok(()) };
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(FILES_SPARE);
+    if needed > limit { Err(BenchError::ServerFiles { needed, limit }) } else { Ok(()) }
+}
+
+/// How many files a process may have open; `None`: as many as it likes.
+///
+/// # Errors
+/// [`BenchError::Process`] when it cannot be read.
+pub fn file_limit(pid: u32) -> Result<Option<u64>, BenchError> {
     let failed = |source| BenchError::Process { pid, what: "limits", source };
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(failed)?;
-    let Some(limit) = read_file_limit(&text) else { return Ok(()) };
-    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(SPARE);
-    if needed > limit { Err(BenchError::ServerFiles { needed, limit }) } else { Ok(()) }
+    Ok(read_file_limit(&text))
 }
 
 /// The hard limit, to which servers raise the soft one; `None` means unlimited.

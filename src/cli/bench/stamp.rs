@@ -45,7 +45,62 @@ impl Run {
         out.resize(end, b'x');
         out.push(b'"');
     }
+
+    /// The same with words for padding, others for each stamp: it compresses like text.
+    pub fn prose(self, stamp: Stamp, size: usize, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.payload(stamp, size, out);
+        let mut state =
+            (u64::from(stamp.publisher) << 32 | u64::from(stamp.sequence)) ^ 0x9e37_79b9_7f4a_7c15;
+        let end = out.len() - 1;
+        let Some(mut room) = out.get_mut(start + 1 + STAMP_BYTES..end) else { return };
+        while !room.is_empty() {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let word = WORDS[usize::try_from(state >> 40).unwrap_or_default() % WORDS.len()].as_bytes();
+            let (taken, rest) = room.split_at_mut(word.len().min(room.len()));
+            taken.copy_from_slice(&word[..taken.len()]);
+            room = rest;
+        }
+    }
 }
+
+/// Words of padding that is to compress like text.
+const WORDS: [&str; 32] = [
+    " goal",
+    " minute",
+    " player",
+    " corner",
+    " price",
+    " seventeen",
+    " update",
+    " of",
+    " the",
+    " order",
+    " status",
+    " shipped",
+    " quick",
+    " brown",
+    " a",
+    " message",
+    " room",
+    " joined",
+    " again",
+    " with",
+    " 20:45",
+    " 311",
+    " is",
+    " typing",
+    " score",
+    " away",
+    " home",
+    " and",
+    " not",
+    " yet",
+    " photo",
+    " uploaded",
+];
 
 /// A number as eight letters from a to p, of which padding is none.
 fn letters(value: u32) -> [u8; 8] {
@@ -184,6 +239,19 @@ mod tests {
         assert_eq!(&letters(0x0123_cdef), b"abcdmnop");
         for bad in [*b"abcdmno`", *b"abcdmnoq", *b"xaaaaaaa", *b"\0aaaaaaa", [0xff; 8]] {
             assert_eq!(number(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn prose_is_a_payload_of_words() {
+        let (run, stamp) = (Run::new(3), Stamp { publisher: 1, sequence: 2 });
+        for size in [PAYLOAD_MIN, PAYLOAD_MIN + 1, 512] {
+            let (mut plain, mut prose) = (Vec::new(), Vec::new());
+            run.payload(stamp, size, &mut plain);
+            run.prose(stamp, size, &mut prose);
+            assert_eq!((prose.len(), &prose[..25]), (size, &plain[..25]));
+            assert!(serde_json::from_slice::<String>(&prose).is_ok());
+            assert!(!prose.contains(&b'x'), "no padding is left");
         }
     }
 

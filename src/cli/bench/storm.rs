@@ -8,14 +8,17 @@ mod check;
 
 use super::{
     BenchError, Common,
+    bars::Bar,
     calls::median,
     engine::Engine,
+    harness,
     report::Report,
     server,
     stamp::{PAYLOAD_MIN, Run},
 };
 use crate::wire::client::{Command, PublishRequest, Request};
 use check::Check;
+use serde_json::Value;
 use std::{
     io,
     process::ExitCode,
@@ -26,7 +29,7 @@ use std::{
 const PUBLISHING: u64 = 64;
 
 /// What the server needs beyond what every scenario needs.
-pub const SETTINGS: &[&str] = &[
+const SETTINGS: &[&str] = &[
     "channel.namespaces=kept",
     "channel.namespaces.kept.history_size=100",
     "channel.namespaces.kept.history_ttl=5m",
@@ -37,7 +40,7 @@ pub const SETTINGS: &[&str] = &[
 #[command(after_help = server::help("The channels must keep what is missed and allow recovery", SETTINGS))]
 pub struct Args {
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
     #[arg(long, value_name = "N", default_value_t = 15_000)]
     connections: usize,
     /// Channels they share.
@@ -66,7 +69,25 @@ pub struct Args {
     pause: f64,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, BenchError> {
+/// # Errors
+/// Those of the run.
+pub fn run_beside(args: &Args) -> Result<ExitCode, BenchError> {
+    let work = |common| run(Args { common, ..args.clone() });
+    harness::single("storm", &args.common, false, SETTINGS, &bars, &work)
+}
+
+fn bars(run: &Value) -> Vec<Bar> {
+    let bar = |path, what, most, unit| Bar::of(run, path, "P8", what, most, unit);
+    vec![
+        bar("/connect/cpu_us_per_connection", "handshake, connect and subscribe", 40.0, "µs"),
+        bar("/reconnect/cpu_us_per_reconnect", "the same and recovery of what was missed", 50.0, "µs"),
+        bar("/connect/seconds_to_all", "all at once, until the last is subscribed", 3.0, "s"),
+        bar("/reconnect/seconds_to_all", "all back at once, until the last has recovered", 3.0, "s"),
+        bar("/check/failed_connections", "connections that failed", 0.0, ""),
+    ]
+}
+
+fn run(args: Args) -> Result<ExitCode, BenchError> {
     if args.connections == 0 || args.channels == 0 || args.opening_max == Some(0) {
         return Err(BenchError::Usage("--connections, --channels and --opening-max must be at least 1"));
     }

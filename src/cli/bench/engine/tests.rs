@@ -45,7 +45,8 @@ fn accept(listener: &TcpListener, answer: &str) -> TcpStream {
 fn engine(listener: &TcpListener) -> Engine {
     let url = format!("ws://{}/x", listener.local_addr().unwrap());
     let target = Target::parse(&url).unwrap();
-    let options = Options { target, protocol: Protocol::Json, token: String::new(), spin: false };
+    let options =
+        Options { target, protocol: Protocol::Json, token: String::new(), spin: false, compression: false };
     Engine::new(options).unwrap()
 }
 

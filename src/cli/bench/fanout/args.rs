@@ -80,6 +80,9 @@ pub struct Publishing {
     /// End after so many publications instead of --duration; no warm-up
     #[arg(long, value_name = "N", conflicts_with_all = ["duration", "warmup"])]
     pub messages: Option<u64>,
+    /// Payloads that compress like text.
+    #[arg(skip)]
+    pub prose: bool,
 }
 
 impl Default for Publishing {
@@ -94,6 +97,7 @@ impl Default for Publishing {
             duration: 5.0,
             warmup: 1.0,
             messages: None,
+            prose: false,
         }
     }
 }

@@ -11,11 +11,17 @@ use std::{io, mem, ops::Range};
 
 /// The accept key for the one key the client uses.
 const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+/// Says that a publication by HTTP was taken, in as many bytes as the server.
+const POSTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\nDate: Wed, 25 Nov 2026 12:00:00 GMT\r\n\r\n{\"result\":{}}";
 const OFFER: &[u8] = b"Sec-WebSocket-Protocol: centrifuge-protobuf\r\n";
 
 /// Handles all whole frames `conn` has received: setup is answered at once, publications go to `turn`.
 pub fn answer(conn: &mut Conn, token: usize, turn: &mut Turn) -> io::Result<()> {
     if !conn.upgraded {
+        if conn.input.starts_with(b"POST ") {
+            answer_posts(conn, token, turn);
+            return Ok(());
+        }
         let Some(end) = memmem::find(&conn.input, b"\r\n\r\n") else { return Ok(()) };
         let head: Vec<u8> = conn.input.drain(..end + 4).collect();
         if memmem::find(&head, b"Upgrade: websocket").is_none() {
@@ -39,6 +45,58 @@ pub fn answer(conn: &mut Conn, token: usize, turn: &mut Turn) -> io::Result<()> 
     input.drain(..at);
     conn.input = input;
     Ok(())
+}
+
+/// Takes the whole requests to publish: one publication each, for the one subscriber of its channel.
+fn answer_posts(conn: &mut Conn, token: usize, turn: &mut Turn) {
+    begin(conn, token, turn);
+    let mut at = 0;
+    while let Some((body, end)) = post(&conn.input, at) {
+        at = end;
+        if let Some((channel, data)) = posted(&conn.input[body]) {
+            turn.note_posted(channel_number(channel), channel, data);
+        }
+        turn.own.push((token, POSTED.to_vec()));
+    }
+    conn.input.drain(..at);
+}
+
+/// Where the body of the request at `at` lies and ends.
+fn post(input: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
+    const LENGTH: &[u8] = b"Content-Length: ";
+    let rest = input.get(at..)?;
+    let head = memmem::find(rest, b"\r\n\r\n")? + 4;
+    let digits = rest.get(memmem::find(&rest[..head], LENGTH)? + LENGTH.len()..head)?;
+    let start = at + head;
+    let end = start.checked_add(number(digits))?;
+    (end <= input.len()).then_some((start..end, end))
+}
+
+/// Channel and payload of `{"channel":"...","data":...}`.
+fn posted(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = body.strip_prefix(b"{\"channel\":\"")?;
+    let (channel, rest) = rest.split_at_checked(memchr::memchr(b'"', rest)?)?;
+    Some((channel, rest.strip_prefix(b"\",\"data\":")?.strip_suffix(b"}")?))
+}
+
+/// The number its digits begin with.
+fn number(digits: &[u8]) -> usize {
+    let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |sum: usize, digit| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0')))
+}
+
+/// The number at the end of a name: the client counts its channels.
+fn channel_number(channel: &[u8]) -> usize {
+    let digits = channel.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    number(&channel[channel.len() - digits..])
+}
+
+/// Notes a connection that publishes for the first time.
+fn begin(conn: &mut Conn, token: usize, turn: &mut Turn) {
+    if !conn.publisher {
+        conn.publisher = true;
+        turn.began.push(token);
+    }
 }
 
 /// The two counters the load client reads of a server, under the server's names.
@@ -76,7 +134,8 @@ fn unmask_next(input: &mut [u8], at: usize) -> Option<(Range<usize>, usize)> {
 
 enum Command<'a> {
     Connect(&'a [u8]),
-    Subscribe(&'a [u8]),
+    /// Number and channel.
+    Subscribe(&'a [u8], &'a [u8]),
     /// Number, channel and payload.
     Publish(&'a [u8], &'a [u8], &'a [u8]),
     Other(&'a [u8]),
@@ -97,7 +156,11 @@ fn next_command<'a>(rest: &mut &'a [u8], protobuf: bool) -> Option<Command<'a>> 
         let Some((tag, mut body)) = command.split_first() else { return Some(Command::Other(id)) };
         return Some(match tag {
             0x22 => Command::Connect(id),
-            0x2a => Command::Subscribe(id),
+            0x2a => {
+                varint(&mut body)?;
+                let length = varint_after_tag(&mut body)?;
+                Command::Subscribe(id, body.get(..length)?)
+            }
             0x3a => {
                 varint(&mut body)?;
                 let length = varint_after_tag(&mut body)?;
@@ -117,15 +180,20 @@ fn next_command<'a>(rest: &mut &'a [u8], protobuf: bool) -> Option<Command<'a>> 
     Some(if body.starts_with(b",\"connect\"") {
         Command::Connect(id)
     } else if body.starts_with(b",\"subscribe\"") {
-        Command::Subscribe(id)
+        Command::Subscribe(id, json_channel(body, b",\"subscribe\":{\"channel\":\"")?)
     } else if body.starts_with(b",\"publish\"") {
-        let channel = body.get(b",\"publish\":{\"channel\":\"".len()..)?;
-        let channel = &channel[..memchr::memchr(b'"', channel)?];
+        let channel = json_channel(body, b",\"publish\":{\"channel\":\"")?;
         let data = memmem::find(body, b"\"data\":")? + b"\"data\":".len();
         Command::Publish(id, channel, body.get(data..body.len() - 2)?)
     } else {
         Command::Other(id)
     })
+}
+
+/// What stands between `before` and the next quote.
+fn json_channel<'a>(body: &'a [u8], before: &[u8]) -> Option<&'a [u8]> {
+    let channel = body.strip_prefix(before)?;
+    channel.get(..memchr::memchr(b'"', channel)?)
 }
 
 fn varint(input: &mut &[u8]) -> Option<usize> {
@@ -149,10 +217,7 @@ fn varint_after_tag(input: &mut &[u8]) -> Option<usize> {
 fn on_command(conn: &mut Conn, token: usize, command: Command<'_>, turn: &mut Turn) -> io::Result<()> {
     let (id, json, protobuf): (_, &[u8], &[u8]) = match command {
         Command::Publish(id, channel, data) => {
-            if !conn.publisher {
-                conn.publisher = true;
-                turn.began.push(token);
-            }
+            begin(conn, token, turn);
             if conn.subscribed {
                 turn.note_own(token, id, channel, data, conn.protobuf);
             } else {
@@ -168,8 +233,9 @@ fn on_command(conn: &mut Conn, token: usize, command: Command<'_>, turn: &mut Tu
                 b"\x2a\x26\x0a\x246f1d2c3b-4a59-4687-9abc-def012345678",
             )
         }
-        Command::Subscribe(id) => {
+        Command::Subscribe(id, channel) => {
             conn.subscribed = true;
+            turn.seat(channel_number(channel), token, conn.protobuf);
             (id, br#","subscribe":{}}"#, b"\x32\0")
         }
         Command::Other(id) => (id, br#","unsubscribe":{}}"#, b"\x3a\0"),

@@ -3,7 +3,8 @@
 //! It answers just enough of the protocol, in canned form, for the scenarios to run against it unchanged: same
 //! client, same bytes, same order. What arrives from publishers in one turn goes to every subscriber as one
 //! frame with one write; then each publisher gets its replies in one write. A publisher that is itself
-//! subscribed has a channel of its own and gets push and reply in one write. No permissions, no pings, no
+//! subscribed has a channel of its own and gets push and reply in one write. What is published by HTTP goes to the one
+//! subscriber of its channel. No permissions, no pings, no
 //! limits, one thread. Not a server for anything else, and on loopback only.
 //!
 //! Two ways to write: a loop of `send`, and an io_uring that submits all sends at once. A third variant only

@@ -5,6 +5,8 @@ use std::mem;
 const CLIENT: &[u8] = b"6f1d2c3b-4a59-4687-9abc-def012345678";
 /// Room in front of the messages for the longest frame header.
 const ROOM: usize = 10;
+/// Above any number of channels the client opens; names may end with anything.
+const SEATS_MAX: usize = 1 << 20;
 
 #[derive(Default)]
 pub struct Turn {
@@ -17,6 +19,8 @@ pub struct Turn {
     noted: u64,
     /// What goes to publishers with channels of their own: push and reply, in one write.
     pub own: Vec<(usize, Vec<u8>)>,
+    /// The last subscriber of a channel with this number at the end of its name, and whether it speaks Protobuf.
+    seats: Vec<Option<(usize, bool)>>,
     /// Connections that published for the first time.
     pub began: Vec<usize>,
     /// Since the start, as a server counts them.
@@ -37,15 +41,38 @@ impl Turn {
         }
         let Some((_, replies)) = self.replies.last_mut() else { return };
         self.noted += 1;
-        push(channel, data, protobuf, &mut self.pushes);
+        push(channel, data, true, protobuf, &mut self.pushes);
         reply(id, protobuf, replies);
     }
 
     /// The same for a publisher that is the only subscriber of its channel.
     pub fn note_own(&mut self, token: usize, id: &[u8], channel: &[u8], data: &[u8], protobuf: bool) {
         let mut bytes = vec![0; ROOM];
-        push(channel, data, protobuf, &mut bytes);
+        push(channel, data, true, protobuf, &mut bytes);
         reply(id, protobuf, &mut bytes);
+        let begin = put_header(&mut bytes, protobuf);
+        bytes.drain(..begin);
+        self.messages += 1;
+        self.writes += 1;
+        self.own.push((token, bytes));
+    }
+
+    /// Connection `token` has subscribed to the channel of this number.
+    pub fn seat(&mut self, number: usize, token: usize, protobuf: bool) {
+        if number >= SEATS_MAX {
+            return;
+        }
+        if number >= self.seats.len() {
+            self.seats.resize(number + 1, None);
+        }
+        self.seats[number] = Some((token, protobuf));
+    }
+
+    /// A publication that came by HTTP to a channel with one subscriber.
+    pub fn note_posted(&mut self, number: usize, channel: &[u8], data: &[u8]) {
+        let Some(&Some((token, protobuf))) = self.seats.get(number) else { return };
+        let mut bytes = vec![0; ROOM];
+        push(channel, data, false, protobuf, &mut bytes);
         let begin = put_header(&mut bytes, protobuf);
         bytes.drain(..begin);
         self.messages += 1;
@@ -86,18 +113,22 @@ impl Turn {
     }
 }
 
-fn push(channel: &[u8], data: &[u8], protobuf: bool, out: &mut Vec<u8>) {
+/// `info`: the publisher is a client, and named.
+fn push(channel: &[u8], data: &[u8], info: bool, protobuf: bool, out: &mut Vec<u8>) {
     if protobuf {
-        return push_protobuf(channel, data, out);
+        return push_protobuf(channel, data, info, out);
     }
     separate(out);
     out.extend_from_slice(br#"{"push":{"channel":""#);
     out.extend_from_slice(channel);
     out.extend_from_slice(br#"","pub":{"data":"#);
     out.extend_from_slice(data);
-    out.extend_from_slice(br#","info":{"user":"","client":""#);
-    out.extend_from_slice(CLIENT);
-    out.extend_from_slice(br#""}}}}"#);
+    if info {
+        out.extend_from_slice(br#","info":{"user":"","client":""#);
+        out.extend_from_slice(CLIENT);
+        out.extend_from_slice(br#""}"#);
+    }
+    out.extend_from_slice(b"}}}");
 }
 
 fn reply(id: &[u8], protobuf: bool, out: &mut Vec<u8>) {
@@ -121,9 +152,9 @@ fn separate(out: &mut Vec<u8>) {
 }
 
 /// Push(2: channel, 4: publication(4: data, 5: info(2: client))), with the lengths in front.
-fn push_protobuf(channel: &[u8], data: &[u8], out: &mut Vec<u8>) {
+fn push_protobuf(channel: &[u8], data: &[u8], named: bool, out: &mut Vec<u8>) {
     let info = 2 + CLIENT.len();
-    let publication = 1 + varint_len(data.len()) + data.len() + 2 + info;
+    let publication = 1 + varint_len(data.len()) + data.len() + if named { 2 + info } else { 0 };
     let push = 2 + channel.len() + 1 + varint_len(publication) + publication;
     varint(1 + varint_len(push) + push, out);
     out.push(0x22);
@@ -135,8 +166,10 @@ fn push_protobuf(channel: &[u8], data: &[u8], out: &mut Vec<u8>) {
     out.push(0x22);
     varint(data.len(), out);
     out.extend_from_slice(data);
-    out.extend_from_slice(&[0x2a, info as u8, 0x12, CLIENT.len() as u8]);
-    out.extend_from_slice(CLIENT);
+    if named {
+        out.extend_from_slice(&[0x2a, info as u8, 0x12, CLIENT.len() as u8]);
+        out.extend_from_slice(CLIENT);
+    }
 }
 
 fn varint_len(value: usize) -> usize {

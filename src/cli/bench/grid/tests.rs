@@ -13,11 +13,16 @@ fn row(ours: (f64, f64), floor: (f64, f64), k: Option<f64>, goals: Vec<Goal>) ->
     Row { label: "JSON, K = 4".into(), k, goals, baselines: vec!["floor".into()], rounds }
 }
 
+fn grid(row: &'static str) -> Grid<'static> {
+    Grid { title: "t", row, cost: COST, per: "delivery", rounds: 1, bars_per_write: true }
+}
+
 #[test]
 fn goals_table() {
     #[track_caller]
     fn check(ours: (f64, f64), floor: (f64, f64), goal: Goal, want: bool) {
-        assert_eq!(row(ours, floor, None, vec![]).meets(goal, COST), Some(want), "{goal:?}");
+        let bar = row(ours, floor, None, vec![]).bar("P1", goal, COST, "delivery");
+        assert_eq!(bar.met(), Some(want), "{goal:?}");
     }
     check((1000.0, 4.0), (880.0, 4.0), Goal::Eta(0.88), true);
     check((1001.0, 4.0), (880.0, 4.0), Goal::Eta(0.88), false);
@@ -33,7 +38,9 @@ fn goals_table() {
 fn rows_say_what_is_wrong() {
     let fine = row((1000.0, 4.2), (900.0, 4.0), Some(4.0), vec![Goal::Eta(0.88), Goal::Micros(0.5)]);
     assert_eq!(fine.remarks(COST), "");
-    assert_eq!(fine.goals(COST), "η ≥ 0.88: met; ≤ 0.5 µs: MISSED");
+    let bars = crate::cli::bench::bars::table(&grid("P1").bars(std::slice::from_ref(&fine)));
+    assert!(bars.contains("| P1 | η: JSON, K = 4 | ≥ 0.88 | 0.9 | yes |"), "{bars}");
+    assert!(bars.contains("| P1 | CPU per delivery: JSON, K = 4 | ≤ 0.5 µs | 1 µs | NO |"), "{bars}");
     let cells = fine.cells(COST, 1);
     assert_eq!(cells[..4], ["JSON, K = 4", "1000.0", "900.0", "0.900"]);
     assert!(cells.contains(&"1 (2)".to_owned()), "{cells:?}");
@@ -42,13 +49,12 @@ fn rows_say_what_is_wrong() {
     let mut empty = row((1.0, 1.0), (1.0, 1.0), None, vec![Goal::Eta(0.5)]);
     empty.rounds.accepted.clear();
     assert_eq!(empty.remarks(COST), "too noisy: no round counts");
-    assert_eq!(empty.goals(COST), "η ≥ 0.5: unknown");
+    assert_eq!(empty.bar("P1", Goal::Eta(0.5), COST, "delivery").met(), None);
 }
 
 #[test]
 fn bars_are_costs_of_writes() {
-    let grid = Grid { title: "t", cost: COST, per: "delivery", rounds: 1, bars_per_write: true };
-    let svg = grid.plot("ours", &[row((500.0, 4.0), (250.0, 4.0), Some(4.0), vec![])]);
+    let svg = grid("").plot("ours", &[row((500.0, 4.0), (250.0, 4.0), Some(4.0), vec![])]);
     assert!(svg.contains(">2</text>") && svg.contains(">1</text>"), "{svg}");
     assert!(svg.contains("server CPU per write"));
 }

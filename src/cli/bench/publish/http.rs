@@ -5,7 +5,7 @@ use crate::{
     cli::{
         bench::{
             BenchError,
-            engine::{Engine, Load},
+            engine::{Engine, Load, write_out},
             fanout::new_histogram,
             stamp::{Run, Scanner, Seen as Scanned, Stamp},
             sys,
@@ -17,7 +17,7 @@ use crate::{
 use hdrhistogram::Histogram;
 use std::{
     collections::VecDeque,
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Read},
     net::TcpStream,
     os::fd::AsRawFd,
     time::Instant,
@@ -247,17 +247,10 @@ impl Http {
 
     fn flush(&mut self, index: usize) -> Result<(), BenchError> {
         let conn = &mut self.conns[index];
-        let mut sent = 0;
-        while conn.connected && sent < conn.out.len() {
-            match conn.stream.write(&conn.out[sent..]) {
-                Ok(count) => sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
+        if !conn.connected {
+            return Ok(());
         }
-        conn.out.drain(..sent);
-        Ok(())
+        Ok(write_out(&mut conn.stream, &mut conn.out)?)
     }
 
     fn receive(&mut self, index: usize) -> Result<(), BenchError> {
