@@ -5,7 +5,7 @@
 
 use super::base64;
 use crate::{
-    broker::seam::{ApiRequest, PublishOptions, Target},
+    broker::seam::{ApiRequest, PublishOptions, Refresh, Target},
     model::{Disconnect, ErrorCode, Position, Tags},
 };
 use serde::{Deserialize, Deserializer, de};
@@ -211,6 +211,9 @@ struct Whom<'a> {
     #[serde(deserialize_with = "or_default")]
     whitelist: Vec<Text<'a>>,
     disconnect: Option<Close<'a>>,
+    // Refresh.
+    #[serde(deserialize_with = "or_default")]
+    expired: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -261,6 +264,13 @@ impl Whom<'_> {
         })
     }
 
+    fn refresh(&self) -> Result<ApiRequest, ErrorCode> {
+        let expire_at = u64::try_from(self.expire_at).map_err(|_| ErrorCode::BadRequest)?;
+        let info = payload(self.info, &self.b64info)?.map(Arc::from);
+        let refresh = Refresh { expired: self.expired, expire_at, info };
+        Ok(ApiRequest::Refresh { target: self.target()?, refresh })
+    }
+
     fn disconnect(&self) -> Result<ApiRequest, ErrorCode> {
         let disconnect = match &self.disconnect {
             None => Disconnect::FORCE,
@@ -287,6 +297,10 @@ pub fn subscribe(json: &str) -> Decoded {
 pub fn unsubscribe(json: &str) -> Decoded {
     let whom: Whom<'_> = object(json)?;
     Ok(whom.target().map(|target| ApiRequest::Unsubscribe { target, channel: whom.channel.shared() }))
+}
+
+pub fn refresh(json: &str) -> Decoded {
+    Ok(object::<Whom<'_>>(json)?.refresh())
 }
 
 pub fn disconnect(json: &str) -> Decoded {

@@ -29,7 +29,7 @@ pub const METHODS: &[Method] = &[
     of("channels", Some(8), "channels with subscribers", decode::channels),
     of("info", Some(9), "this node and its cores", decode::info),
     of("rpc", Some(10), "call a handler of the application", decode::not_available),
-    of("refresh", Some(12), "prolong a user's connections", decode::not_available),
+    of("refresh", Some(12), "prolong a user's connections", decode::refresh),
     of("map_publish", Some(33), "set a key of a map channel", decode::not_available),
     of("map_remove", Some(34), "remove a key of a map channel", decode::not_available),
     of("map_read_state", Some(35), "read the keys of a map channel", decode::not_available),

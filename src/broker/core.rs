@@ -10,7 +10,7 @@ use super::{
     group::Groups,
     hub::Hub,
     ids::{ClientIds, Owners},
-    mesh::{Answer, Ask, AskKey, Mesh, Outgoing},
+    mesh::{Answer, Ask, AskKey, Mesh, Outgoing, Tell},
     outbound::Outbound,
     outbox::{Framing, Limits, WritePath},
     pending::{Pending, PendingTable},
@@ -18,6 +18,7 @@ use super::{
     seam::Effect,
     session::Session,
     shard::Shard,
+    users::{Place, Users},
 };
 use crate::{
     auth::Verifier,
@@ -31,10 +32,7 @@ use crate::{
     },
     wire::{client::Reply, deflate::Window},
 };
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 /// How often a blocked connection is looked at, in milliseconds.
 const BLOCKED_CHECK_MS: u64 = 100;
@@ -95,8 +93,7 @@ pub struct Core {
     pub(super) sessions: SideTable<Box<Session>>,
     /// Sessions past connect.
     pub(super) clients: u32,
-    /// Sessions of each user but the anonymous one.
-    pub(super) users: HashMap<Arc<str>, Vec<ConnKey>, ahash::RandomState>,
+    pub(super) users: Users,
     pub(super) anonymous: Arc<str>,
     /// Connections whose next command waits for credit, by the core that has none to give.
     pub(super) credit_waiters: Vec<VecDeque<ConnKey>>,
@@ -126,7 +123,7 @@ impl Core {
     #[must_use]
     pub fn new(seat: Seat, settings: Arc<Settings>, now: Now) -> Self {
         let mut rng = Rng::new(seat.seed);
-        let users = HashMap::with_hasher(ahash::RandomState::with_seeds(rng.next_u64(), 6, 7, 8));
+        let users = Users::new(&settings, rng.next_u64());
         Self {
             id: seat.id,
             cores: seat.cores,
@@ -467,7 +464,15 @@ impl Core {
 
     fn handle(&mut self, from: CoreId, message: Mesh) {
         match message {
-            Mesh::Ask { id, ask } => self.shard.on_ask(from, id, *ask, self.now, &mut self.out),
+            Mesh::Ask { id, ask } => match *ask {
+                Ask::Enter { user, conn } => self.on_enter(Place { core: from, conn }, id, user),
+                Ask::Act { gather, act } => self.on_act(from, id, gather, &act),
+                ask => self.shard.on_ask(from, id, ask, self.now, &mut self.out),
+            },
+            Mesh::Tell(Tell::Leave { user, conn }) => self.users.leave(&user, Place { core: from, conn }),
+            Mesh::Tell(Tell::Replaced { conn }) => {
+                self.end(conn, Disconnect::CONNECTION_LIMIT);
+            }
             Mesh::Tell(tell) => self.shard.on_tell(from, tell, self.now, &mut self.out),
             Mesh::Forward { channel, forward } => self.on_forward(from, channel, forward),
             Mesh::Answer { id, answer } => {
@@ -476,7 +481,7 @@ impl Core {
                     self.on_answer(id, pending, *answer);
                 }
             }
-            Mesh::Survey { id, survey } => self.on_survey(from, id, &survey),
+            Mesh::Survey { asker, id, survey } => self.on_survey(asker, id, &survey),
             Mesh::SurveyAnswer { id, answer } => self.on_survey_answer(id, *answer),
         }
     }
@@ -503,6 +508,8 @@ impl Core {
             // An owner that is slow says nothing about the channel; the next check asks again.
             (Pending::Position { .. }, _) => {}
             (Pending::Api { call }, answer) => self.on_api_answer(call, answer),
+            (Pending::Enter { conn }, answer) => self.on_entered(conn, answer),
+            (Pending::Act { gather }, answer) => self.on_acting(gather, answer),
             (Pending::BroadcastItem { broadcast, index }, answer) => {
                 self.on_item_answer(broadcast, index, answer)
             }
@@ -534,7 +541,11 @@ impl Core {
                 self.reply(conn, id, &Reply::History { publications: &publications, offset, epoch });
             }
             Answer::Error(error) => self.reply(conn, id, &Reply::Error(error)),
-            Answer::Subscribed(_) | Answer::HistoryRemoved | Answer::Position(_) => {
+            Answer::Subscribed(_)
+            | Answer::HistoryRemoved
+            | Answer::Position(_)
+            | Answer::Entered
+            | Answer::Acting(_) => {
                 self.reply(conn, id, &Reply::Error(ErrorCode::Internal));
             }
         }
@@ -549,22 +560,7 @@ impl Core {
         self.out.taken(to);
     }
 
-    // ---- users and counters ----
-
-    pub(super) fn remember_user(&mut self, user: &Arc<str>, conn: ConnKey) {
-        if !user.is_empty() {
-            self.users.entry(Arc::clone(user)).or_default().push(conn);
-        }
-    }
-
-    pub(super) fn forget_user(&mut self, user: &Arc<str>, conn: ConnKey) {
-        if let Some(conns) = self.users.get_mut(user) {
-            conns.retain(|&other| other != conn);
-            if conns.is_empty() {
-                self.users.remove(user);
-            }
-        }
-    }
+    // ---- counters ----
 
     /// Says what was compressed.
     pub(super) fn count_deflated(&self, counters: &mut Counters) {

@@ -1,6 +1,12 @@
 //! What must agree inside a core, checked by the simulation and tests.
 
-use super::{core::Core, mesh::AskKey, pending::Pending, session::Place};
+use super::{
+    core::Core,
+    mesh::AskKey,
+    pending::Pending,
+    session::{Place, State},
+};
+use crate::model::{ConnKey, CoreId};
 
 /// What a core still holds; all zero once everybody is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -9,7 +15,11 @@ pub struct Residue {
     pub hub_channels: usize,
     pub pending: usize,
     pub subscribed_channels: usize,
+    pub users: usize,
 }
+
+/// A session of a user: the user, its core, its connection there.
+pub type UserSession = (String, CoreId, ConnKey);
 
 /// An open question of a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +49,9 @@ impl Core {
             Pending::PresenceStats { conn, .. } => ("PresenceStats", gone(*conn)),
             Pending::History { conn, .. } => ("History", gone(*conn)),
             Pending::Position { hub, .. } => ("Position", self.hub.get(*hub).is_none()),
+            Pending::Enter { conn } => ("Enter", gone(*conn)),
             Pending::Api { .. } => ("Api", false),
+            Pending::Act { .. } => ("Act", false),
             Pending::Broadcast(_) => ("Broadcast", false),
             Pending::BroadcastItem { .. } => ("BroadcastItem", false),
             Pending::Gather(_) => ("Gather", false),
@@ -54,7 +66,21 @@ impl Core {
             hub_channels: self.hub.len(),
             pending: self.pending.len(),
             subscribed_channels: self.shard.channel_count(),
+            users: self.users.len(),
         }
+    }
+
+    /// Sessions that have connected as a user, and those this core knows of the users it owns.
+    pub fn user_sessions(&self) -> (Vec<UserSession>, Vec<UserSession>) {
+        let connected = self.sessions.iter().filter(|(_, session)| session.state == State::Connected);
+        let named = connected.filter_map(|(conn, session)| Some((conn, session.info.as_ref()?)));
+        let here = named
+            .filter(|(_, info)| !info.user.is_empty())
+            .map(|(conn, info)| (info.user.to_string(), self.id, conn));
+        let owned = self.users.iter().flat_map(|(user, places)| {
+            places.iter().map(move |place| (user.to_owned(), place.core, place.conn))
+        });
+        (here.collect(), owned.collect())
     }
 
     /// # Panics

@@ -1,16 +1,17 @@
 //! What cores say to each other. Between two cores messages keep their order; across pairs there is none.
 //!
-//! - [`Ask`] goes to the core that owns a channel and is answered exactly once with an [`Answer`]. Asks
-//!   carry credit (see `core`), so the answers in flight are bounded.
+//! - [`Ask`] goes to the core that owns a channel or a user and is answered exactly once with an [`Answer`].
+//!   Asks carry credit (see `core`), so the answers in flight are bounded.
 //! - [`Forward`] goes from the owner of a channel to the cores with subscribers.
 //! - [`Tell`] is control without an answer; it always fits.
-//! - [`Survey`] goes to every core and is gathered.
+//! - [`Survey`] goes to several cores and is gathered. Where only the owner of a user knows which, it sends
+//!   them on and tells the asker how many.
 //!
 //! A core's questions to itself take the same road through a local queue, so there is one code for both.
 
 use super::seam::{ApiRequest, CoreStats, PublishOptions};
 use crate::{
-    model::{ClientId, ClientInfo, CoreId, ErrorCode, Position, Publication},
+    model::{ClientId, ClientInfo, ConnKey, CoreId, ErrorCode, Position, Publication},
     stdx::slab::Key,
 };
 use std::sync::Arc;
@@ -23,12 +24,29 @@ pub type OwnedKey = Key;
 
 #[derive(Debug)]
 pub enum Mesh {
-    Ask { id: AskKey, ask: Box<Ask> },
-    Answer { id: AskKey, answer: Box<Answer> },
-    Forward { channel: OwnedKey, forward: Forward },
+    Ask {
+        id: AskKey,
+        ask: Box<Ask>,
+    },
+    Answer {
+        id: AskKey,
+        answer: Box<Answer>,
+    },
+    Forward {
+        channel: OwnedKey,
+        forward: Forward,
+    },
     Tell(Tell),
-    Survey { id: AskKey, survey: Arc<Survey> },
-    SurveyAnswer { id: AskKey, answer: Box<SurveyAnswer> },
+    /// Answered to `asker`, which may not be who sent it.
+    Survey {
+        asker: CoreId,
+        id: AskKey,
+        survey: Arc<Survey>,
+    },
+    SurveyAnswer {
+        id: AskKey,
+        answer: Box<SurveyAnswer>,
+    },
 }
 
 const _: () = assert!(size_of::<Mesh>() <= 64);
@@ -57,6 +75,16 @@ pub enum Ask {
     /// The top of the stream; compared with what this core has been forwarded (position check).
     Position {
         channel: OwnedKey,
+    },
+    /// A session of this user wants to connect. Whatever the answer, the session's core tells when it is over.
+    Enter {
+        user: Arc<str>,
+        conn: ConnKey,
+    },
+    /// Have all sessions of the user do this. The cores that have some answer the survey `gather` of the asker.
+    Act {
+        gather: AskKey,
+        act: Arc<ApiRequest>,
     },
 }
 
@@ -91,12 +119,23 @@ pub struct HistoryFilter {
 #[derive(Debug)]
 pub enum Answer {
     Subscribed(Subscribed),
-    Published { position: Option<Position> },
+    Published {
+        position: Option<Position>,
+    },
     Presence(Vec<Arc<ClientInfo>>),
-    PresenceStats { clients: u32, users: u32 },
-    History { publications: Vec<Arc<Publication>>, position: Position },
+    PresenceStats {
+        clients: u32,
+        users: u32,
+    },
+    History {
+        publications: Vec<Arc<Publication>>,
+        position: Position,
+    },
     HistoryRemoved,
     Position(Option<Position>),
+    Entered,
+    /// So many cores were asked to act.
+    Acting(usize),
     Error(ErrorCode),
 }
 
@@ -124,9 +163,13 @@ pub enum Forward {
 pub enum Tell {
     /// A subscriber of this core left. Sent once for every [`Answer::Subscribed`] this core received.
     Unsubscribe { channel: OwnedKey, client: ClientId },
+    /// A session that asked to enter has ended, or has given up.
+    Leave { user: Arc<str>, conn: ConnKey },
+    /// From the owner of a user: another session takes this one's place.
+    Replaced { conn: ConnKey },
 }
 
-/// A question to every core.
+/// A question to several cores.
 #[derive(Debug)]
 pub enum Survey {
     /// Channels with at least one subscriber on the asked core's shard, matching the glob (empty: all).
@@ -134,16 +177,27 @@ pub enum Survey {
         pattern: Box<str>,
     },
     Stats,
-    /// Subscribe, unsubscribe or disconnect the sessions of a user (or one client of it).
-    Act(ApiRequest),
+    /// Subscribe, unsubscribe, refresh or disconnect sessions.
+    Act {
+        act: Arc<ApiRequest>,
+        whom: Whom,
+    },
+}
+
+/// Which sessions of the asked core.
+#[derive(Debug)]
+pub enum Whom {
+    /// Those that the owner of the user knows.
+    These(Vec<ConnKey>),
+    /// The one that the call names by its client or session id.
+    Named,
 }
 
 #[derive(Debug)]
 pub enum SurveyAnswer {
     Channels(Vec<(Arc<str>, u32)>),
     Stats(Box<CoreStats>),
-    /// How many sessions it concerned.
-    Acted(u32),
+    Acted,
 }
 
 /// Where the shard and the session side put what must leave; `to` may be the core itself.

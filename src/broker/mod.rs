@@ -1,6 +1,7 @@
 //! The state machines of one core: sessions, channels, groups, outboxes. Bytes and time go in, effects come
 //! out; nothing here touches a socket, a clock or a task, and nothing is `async`.
 
+mod acts;
 mod calls;
 pub mod core;
 pub mod group;
@@ -20,6 +21,7 @@ mod session;
 pub mod shard;
 #[cfg(test)]
 mod tests;
+mod users;
 
 /// What clients see as the version of the server.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " corecast");

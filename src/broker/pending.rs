@@ -43,6 +43,14 @@ pub enum Pending {
     Api {
         call: u64,
     },
+    /// The connect of a session waits for the owner of its user.
+    Enter {
+        conn: ConnKey,
+    },
+    /// The owner of a user is asked how many cores will answer `gather`.
+    Act {
+        gather: AskKey,
+    },
     Broadcast(Box<BroadcastPending>),
     /// One publish of the broadcast under `broadcast`.
     BroadcastItem {
@@ -61,9 +69,11 @@ impl Pending {
             Self::Publish { conn, .. }
             | Self::Presence { conn, .. }
             | Self::PresenceStats { conn, .. }
-            | Self::History { conn, .. } => Some(*conn),
+            | Self::History { conn, .. }
+            | Self::Enter { conn } => Some(*conn),
             Self::Position { .. }
             | Self::Api { .. }
+            | Self::Act { .. }
             | Self::Broadcast(_)
             | Self::BroadcastItem { .. }
             | Self::Gather(_) => None,
@@ -105,11 +115,13 @@ pub struct BroadcastPending {
     pub left: usize,
 }
 
-/// An answer gathered from every core; one that stays silent is left out when the deadline comes.
+/// An answer gathered from several cores; one that stays silent is left out when the deadline comes.
 #[derive(Debug)]
 pub struct GatherPending {
     pub call: u64,
-    pub left: usize,
+    pub answered: usize,
+    /// How many will answer; `None` while only the owner of a user knows.
+    pub expected: Option<usize>,
     pub gathered: Gathered,
 }
 
@@ -117,7 +129,7 @@ pub struct GatherPending {
 pub enum Gathered {
     Channels(Vec<(Arc<str>, u32)>),
     Stats(Vec<CoreStats>),
-    Acted(u32),
+    Acted,
 }
 
 /// The open questions of a core, by the key that travels with them.

@@ -57,6 +57,10 @@ pub enum ApiRequest {
         whitelist: Vec<Box<str>>,
         disconnect: Disconnect,
     },
+    Refresh {
+        target: Target,
+        refresh: Refresh,
+    },
     Presence {
         channel: Arc<str>,
     },
@@ -76,6 +80,17 @@ pub enum ApiRequest {
         pattern: Box<str>,
     },
     Info,
+}
+
+/// What becomes of the time of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refresh {
+    /// It is over.
+    pub expired: bool,
+    /// When it will be, in seconds since 1970; 0: never.
+    pub expire_at: u64,
+    /// The client's info from now on; `None`: as it was.
+    pub info: Option<Arc<[u8]>>,
 }
 
 /// Whom an API call concerns: the sessions of a user, or only one of them.
@@ -106,7 +121,7 @@ pub enum ApiReply {
         position: Option<Position>,
     },
     Broadcast(Vec<Result<Option<Position>, ErrorCode>>),
-    /// Subscribe, unsubscribe, disconnect, history_remove.
+    /// Subscribe, unsubscribe, disconnect, refresh, history_remove.
     Done,
     Presence(Vec<Arc<ClientInfo>>),
     PresenceStats {
@@ -131,8 +146,8 @@ pub struct CoreStats {
     pub core: u16,
     /// Sessions past connect.
     pub clients: u32,
-    /// Distinct non-empty users among them on this core, by name: users are counted once per node.
-    pub users: Vec<Arc<str>>,
+    /// Users this core owns that have a session anywhere: each is counted once per node.
+    pub users: u32,
     pub subscriptions: u32,
     /// Channels with at least one subscriber whose owner is this core.
     pub channels: u32,

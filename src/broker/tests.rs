@@ -677,3 +677,4 @@ fn json_clients_are_never_told_what_is_not_json() {
 mod channels;
 mod deltas;
 mod tokens;
+mod users;

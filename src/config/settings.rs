@@ -97,6 +97,14 @@ sections! {
         stale_close_delay: Duration = seconds(10), WAIT;
         /// Channels one connection may be subscribed to; more is answered with error 106.
         channel_limit: usize = 128, Rule::Range(1, 1_000_000);
+        /// Sessions one user may have at a time on this node; a further one is disconnected with 3504. 0: any number.
+        user_connection_limit: usize = 0, Rule::Range(0, 1_000_000);
+        /// Client connections of this node; a further one is answered 503. 0: any number.
+        connection_limit: usize = 0, Rule::Range(0, 100_000_000);
+        /// Client connections this node accepts per second, a second's worth of them at once; more are answered 503. 0: any number.
+        connection_rate_limit: usize = 0, Rule::Range(0, 1_000_000);
+        /// Client connections from one address at a time (IPv6: from one /64 network); a further one is answered 503. Behind a proxy set `http_server.trusted_proxies`. 0: any number.
+        connection_limit_per_ip: usize = 0, Rule::Range(0, 1_000_000);
         /// Bytes that may wait for one client; above it is disconnected with 3008. Bounds memory: worst case is this times the number of connections.
         queue_max_size: usize = MIB, SIZE;
         /// Bytes of commands of one connection that may wait for earlier ones; when full, reading pauses.
@@ -140,6 +148,8 @@ sections! {
         enabled: bool = false, Rule::Any;
         /// Namespace of these channels. Empty: none.
         personal_channel_namespace: String = String::new(), Rule::Any;
+        /// A new session of a user ends the others with 3504.
+        single_connection: bool = false, Rule::Any;
     }
 
     Token {

@@ -33,6 +33,7 @@ pub enum Kind {
 
 counters! {
     ConnectionsAccepted, Counter, "corecast_connections_accepted_total", "Connections accepted.";
+    ConnectionsTurnedAway, Counter, "corecast_connections_turned_away_total", "Clients answered 503 for a limit on connections.";
     ConnectionsOpen, Gauge, "corecast_connections_open", "Connections open, whatever they speak.";
     BytesReceived, Counter, "corecast_bytes_received_total", "Bytes read from clients.";
     BytesSent, Counter, "corecast_bytes_sent_total", "Bytes written to clients.";

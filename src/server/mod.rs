@@ -12,7 +12,7 @@ pub use log::Stderr;
 use crate::{
     config::{Backend, Cores, Settings},
     runtime::{self, BackendChoice, CoreSeat, RunError, StartError},
-    transport::{CoreDriver, Foreign, Identity, Level, Log, Shared},
+    transport::{CoreDriver, Foreign, Gate, Identity, Level, Log, Shared},
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -186,7 +186,10 @@ fn drivers(
         crate::model::ClientId::from_random(u128::from(word(16)) << 64 | u128::from(word(24))).to_string();
     let shared: Arc<std::sync::OnceLock<Arc<Shared>>> = Arc::default();
     Ok(move |seat: CoreSeat| {
-        let shared = shared.get_or_init(|| Arc::new(Shared::new(seat.cores)));
+        let shared = shared.get_or_init(|| {
+            let gate = Gate::new(&settings.client, seed);
+            Arc::new(Shared::new(seat.cores, gate))
+        });
         let port = seat.addresses.first().map_or(0, SocketAddr::port);
         let name = match settings.node.name.as_str() {
             "" => format!("{}_{port}", ready::host_name()),

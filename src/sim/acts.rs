@@ -2,7 +2,7 @@
 
 use super::{
     client::Wish,
-    knobs::CHANNELS,
+    knobs::{CHANNELS, USERS},
     world::{Input, Socket, World},
 };
 use crate::{broker::core::SessionStart, model::Protocol, wire::deflate::Window};
@@ -119,8 +119,12 @@ impl World {
         let websocket_pings = self.rng.below(4) == 0;
         let deflate = [None, None, Some(Window::Bits9), Some(Window::Bits15)][self.rng.below(4) as usize];
         let protocol = self.clients[index].protocol;
-        host.opening
-            .push((conn, SessionStart { protocol, websocket: true, websocket_pings, deflate, user: None }));
+        let named = self.rng.below(1000) < self.knobs.users;
+        let user: Option<std::sync::Arc<str>> =
+            named.then(|| USERS[self.rng.below(USERS.len() as u64) as usize].into());
+        self.clients[index].user = user.as_deref().unwrap_or_default().to_owned();
+        self.clients[index].may_be_displaced = named && self.knobs.users_limited;
+        host.opening.push((conn, SessionStart { protocol, websocket: true, websocket_pings, deflate, user }));
         let returns = !self.clients[index].memory.is_empty();
         self.count(if returns { "act: reconnect and recover" } else { "act: connect" });
         let client = &mut self.clients[index];

@@ -2,7 +2,7 @@
 
 use super::{knobs::CHANNELS, world::World};
 use crate::{
-    broker::seam::{ApiReply, ApiRequest, PublishOptions, Target},
+    broker::seam::{ApiReply, ApiRequest, PublishOptions, Refresh, Target},
     model::{Disconnect, ErrorCode, Position},
 };
 
@@ -29,10 +29,17 @@ impl World {
         let core = self.rng.below(self.knobs.cores as u64) as usize;
         let channel = CHANNELS[self.rng.below(CHANNELS.len() as u64) as usize];
         let index = self.rng.below(self.knobs.clients as u64) as usize;
-        let target = Target { client: self.clients[index].id.as_str().into(), ..Target::default() };
+        let client = &self.clients[index];
+        let user = client.user.as_str().into();
+        let target = if !client.user.is_empty() && self.rng.below(2) == 0 {
+            self.count("act: api by user");
+            Target { user, ..Target::default() }
+        } else {
+            Target { user, client: client.id.as_str().into(), ..Target::default() }
+        };
         let options = PublishOptions::default();
         let mut call = Call::Any;
-        let request = match self.rng.below(12) {
+        let request = match self.rng.below(13) {
             0..=2 => {
                 let payload = self.api_payload(channel);
                 call = Call::Publish { channel, payload: payload.clone() };
@@ -56,6 +63,12 @@ impl World {
             6 => {
                 let disconnect = Disconnect { code: 4500, reason: "api".into() };
                 ApiRequest::Disconnect { target, whitelist: vec![], disconnect }
+            }
+            12 => {
+                let expire_at =
+                    [0, self.now.unix_ms / 1000 + self.rng.below(100)][self.rng.below(2) as usize];
+                let refresh = Refresh { expired: self.rng.below(8) == 0, expire_at, info: None };
+                ApiRequest::Refresh { target, refresh }
             }
             7 => ApiRequest::Channels { pattern: "".into() },
             8 => ApiRequest::Info,

@@ -65,6 +65,13 @@ impl Client {
             3501 => self.was_rude,
             // A server-side subscription that lost publications, or the server API.
             3010 => self.subs.values().any(|sub| sub.server_side),
+            // Another session of its user, or too many of them.
+            3504 => self.may_be_displaced,
+            3000 => self.refused,
+            // The channel of its user could not be had in time.
+            3004 => !self.user.is_empty() && !self.connected,
+            // The server API said that its time is over.
+            3005 => true,
             // The server API, and the end of the server.
             4500 | 3001 => true,
             _ => false,
@@ -102,6 +109,12 @@ impl Client {
             (Expect::Connect, ServerReply::Connect(result)) => {
                 self.connected = true;
                 self.id = result.client.into_owned();
+            }
+            // The owner of its user did not answer in time: it may try again.
+            (Expect::Connect, ServerReply::Error { code: 100, .. }) => {
+                assert!(!self.user.is_empty(), "client {}: nobody was asked", self.index);
+                *coverage.entry("reply: connect refused".into()).or_default() += 1;
+                self.refused = true;
             }
             (expect, ServerReply::Error { code, .. }) => {
                 *coverage.entry(format!("reply: error {code}")).or_default() += 1;
@@ -318,6 +331,10 @@ impl Client {
                     Sub { epoch: epoch.into_owned(), offset, serial, server_side: true, ..Sub::default() };
                 let before = self.subs.insert(channel.into(), sub);
                 assert!(before.is_none(), "client {}: pushed into {channel} twice", self.index);
+            }
+            ServerPush::Refresh { expires, ttl } => {
+                assert_eq!(expires, ttl > 0);
+                *coverage.entry("push: refresh".into()).or_default() += 1;
             }
             other => panic!("client {}: {other:?}", self.index),
         }

@@ -88,6 +88,12 @@ pub struct Client {
     pub at: Option<(usize, ConnKey)>,
     pub incarnation: usize,
     pub id: String,
+    /// Whom it connected as; empty: nobody.
+    pub user: String,
+    /// Its user may have only so many sessions.
+    pub may_be_displaced: bool,
+    /// Connect was answered with an error.
+    pub refused: bool,
     pub connected: bool,
     /// Bytes in the socket, not read yet.
     pub socket: Vec<u8>,
@@ -125,6 +131,9 @@ impl Client {
             at: None,
             incarnation: 0,
             id: String::new(),
+            user: String::new(),
+            may_be_displaced: false,
+            refused: false,
             connected: false,
             socket: Vec::new(),
             stalled: false,
@@ -165,6 +174,7 @@ impl Client {
         self.was_stalled = false;
         self.was_rude = false;
         self.must_close = false;
+        self.refused = false;
         self.pongs = 0;
         self.closed = None;
     }

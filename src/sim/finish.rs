@@ -132,6 +132,19 @@ impl World {
         }
     }
 
+    /// The owners of users know exactly the sessions there are.
+    fn compare_users(&self) {
+        let (mut want, mut have) = (Vec::new(), Vec::new());
+        for host in &self.hosts {
+            let (connected, owned) = host.core.user_sessions();
+            want.extend(connected);
+            have.extend(owned);
+        }
+        want.sort();
+        have.sort();
+        assert_eq!(have, want, "sessions of users");
+    }
+
     /// Everybody has everything, nobody is where he should not be.
     fn compare(&mut self) {
         assert!(self.calls.is_empty(), "calls never answered: {:?}", self.calls);
@@ -147,6 +160,7 @@ impl World {
                 self.settle_down();
             }
         }
+        self.compare_users();
         let Self { clients, tops, truth, .. } = self;
         for client in clients.iter().filter(|client| client.connected) {
             assert!(client.outstanding.is_empty(), "client {}: never answered: {client:?}", client.index);

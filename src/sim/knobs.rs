@@ -30,11 +30,18 @@ pub struct Knobs {
     pub binary: u64,
     /// Recoveries from positions that never were.
     pub lie: u64,
+    /// Connections of a user.
+    pub users: u64,
+    /// A user may have fewer sessions than there are clients.
+    pub users_limited: bool,
 }
 
 /// Channels of the simulation, by what they do: recoverable, positioned, plain, with presence.
 pub const CHANNELS: [&str; 10] =
     ["rec:a", "rec:b", "rec:c", "small:a", "brief:a", "cache:a", "pos:a", "plain:a", "plain:b", "joins:a"];
+
+/// Whom clients connect as; two cores or more own them.
+pub const USERS: [&str; 4] = ["u0", "u1", "u2", "u3"];
 
 pub fn is_positioned(channel: &str) -> bool {
     !channel.starts_with("plain") && !channel.starts_with("joins")
@@ -62,7 +69,7 @@ impl Knobs {
         let mut maybe = |most: u64| if rng.below(3) == 0 { 0 } else { 1 + rng.below(most) };
         let (kill, stall, garbage, silent) = (maybe(20), maybe(20), maybe(4), maybe(20));
         let (pause_core, jump, short, api, burst) = (maybe(30), maybe(6), maybe(300), maybe(60), maybe(40));
-        let (vanish, binary, lie) = (maybe(10), maybe(200), maybe(100));
+        let (vanish, binary, lie, users) = (maybe(10), maybe(200), maybe(100), maybe(1000));
         Self {
             cores: 1 + rng.below(4) as usize,
             clients: 2 + rng.below(10) as usize,
@@ -80,11 +87,20 @@ impl Knobs {
             vanish,
             binary,
             lie,
+            users,
+            users_limited: false,
         }
     }
 
-    pub fn settings(rng: &mut Rng) -> Settings {
+    pub fn settings(&mut self, rng: &mut Rng) -> Settings {
         let mut settings = Settings::default();
+        settings.client.user_connection_limit = rng.below(4) as usize;
+        let personal = &mut settings.client.subscribe_to_user_personal_channel;
+        personal.single_connection = rng.below(4) == 0;
+        personal.enabled = rng.below(3) == 0;
+        personal.personal_channel_namespace = "plain".into();
+        self.users_limited =
+            settings.client.user_connection_limit > 0 || (personal.enabled && personal.single_connection);
         settings.client.allow_anonymous_connect_without_token = true;
         settings.client.queue_max_size = 2048 << rng.below(7);
         settings.client.held_max_size = 64 << rng.below(6);

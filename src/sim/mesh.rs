@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::{
-    broker::mesh::{Answer, Ask, Forward, Mesh},
+    broker::mesh::{Answer, Ask, Forward, Mesh, Tell},
     model::CoreId,
 };
 
@@ -95,6 +95,8 @@ impl World {
                 Ask::History { .. } => "mesh: ask History",
                 Ask::HistoryRemove { .. } => "mesh: ask HistoryRemove",
                 Ask::Position { .. } => "mesh: ask Position",
+                Ask::Enter { .. } => "mesh: ask Enter",
+                Ask::Act { .. } => "mesh: ask Act",
             },
             Mesh::Answer { answer, .. } => match **answer {
                 Answer::Subscribed(_) => "mesh: answer Subscribed",
@@ -107,7 +109,11 @@ impl World {
                 Forward::Leave(_) => "mesh: forward Leave",
                 Forward::Gap => "mesh: forward Gap",
             },
-            Mesh::Tell(_) => "mesh: tell Unsubscribe",
+            Mesh::Tell(tell) => match tell {
+                Tell::Unsubscribe { .. } => "mesh: tell Unsubscribe",
+                Tell::Leave { .. } => "mesh: tell Leave",
+                Tell::Replaced { .. } => "mesh: tell Replaced",
+            },
             Mesh::Survey { .. } => "mesh: survey",
             Mesh::SurveyAnswer { .. } => "mesh: survey answer",
         };

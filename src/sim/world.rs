@@ -79,8 +79,8 @@ pub struct World {
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let knobs = Knobs::draw(&mut rng);
-        let settings: Arc<Settings> = Arc::new(Knobs::settings(&mut rng));
+        let mut knobs = Knobs::draw(&mut rng);
+        let settings: Arc<Settings> = Arc::new(knobs.settings(&mut rng));
         let now = Now { ms: 1_000_000, unix_ms: 1_700_000_000_000 };
         let hash_key = rng.next_u64();
         let hosts = (0..knobs.cores)

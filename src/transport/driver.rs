@@ -2,6 +2,7 @@
 
 use super::{
     exchange::{Asked, HttpConn},
+    gate::{Gate, TurnedAway},
     http::{Identity, Site},
     log::Log,
     timer::{Fired, Timer},
@@ -23,6 +24,7 @@ use crate::{
 };
 use std::{
     collections::HashSet,
+    net::IpAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize},
@@ -49,12 +51,18 @@ pub struct Shared {
     pub(super) scrapes: AtomicU64,
     /// Origins that were refused and reported.
     pub(super) refused_origins: Mutex<HashSet<String>>,
+    pub(super) gate: Gate,
 }
 
 impl Shared {
     #[must_use]
-    pub fn new(cores: usize) -> Self {
-        Self { busy: AtomicUsize::new(cores), scrapes: AtomicU64::new(0), refused_origins: Mutex::default() }
+    pub fn new(cores: usize, gate: Gate) -> Self {
+        Self {
+            busy: AtomicUsize::new(cores),
+            scrapes: AtomicU64::new(0),
+            refused_origins: Mutex::default(),
+            gate,
+        }
     }
 }
 
@@ -80,6 +88,8 @@ pub struct CoreDriver {
     pub(super) core: Core,
     pub(super) site: Site,
     pub(super) conns: SideTable<Conn>,
+    /// Clients to be counted out at the gate when they go.
+    pub(super) counted: SideTable<IpAddr>,
     pub(super) inflater: Inflater,
     pub(super) wheel: Wheel,
     pub(super) now: Now,
@@ -142,6 +152,7 @@ impl CoreDriver {
                 log,
             ),
             conns: SideTable::default(),
+            counted: SideTable::default(),
             inflater: Inflater::default(),
             wheel: Wheel::new(now.ms),
             now,
@@ -160,12 +171,30 @@ impl CoreDriver {
         }
     }
 
+    /// Lets a client in, if there is room.
+    pub(super) fn enter(&mut self, conn: ConnKey, address: IpAddr) -> Result<(), TurnedAway> {
+        let gate = &self.shared.gate;
+        gate.enter(address, self.now.ms)?;
+        if gate.counts() {
+            self.counted.insert(conn, address);
+        }
+        Ok(())
+    }
+
+    /// The connection is no client any more, if it was one.
+    pub(super) fn leave(&mut self, conn: ConnKey) {
+        if let Some(address) = self.counted.remove(conn) {
+            self.shared.gate.leave(address);
+        }
+    }
+
     /// Ends what the connection was: what waits is written, then it is closed, at the latest after `within`.
     pub(super) fn close_soon(&mut self, conn: ConnKey, last: &[u8], within: Duration) {
         let mut timer = Timer::default();
         if let Some(at_ms) = timer.set(self.now.ms.saturating_add(ms(within))) {
             self.wheel.insert(at_ms, conn.to_bits());
         }
+        self.leave(conn);
         self.conns.insert(conn, Conn::Closing(timer));
         self.core.close_after_drain(conn, last);
     }
@@ -173,6 +202,7 @@ impl CoreDriver {
     /// Ends a connection nobody listens on any more.
     pub(super) fn cut(&mut self, conn: ConnKey, how: Close) {
         self.core.end_session(conn);
+        self.leave(conn);
         self.conns.insert(conn, Conn::Closing(Timer::default()));
         self.orders.push((conn, Order::Close(how)));
     }

@@ -2,6 +2,7 @@
 
 use super::{
     driver::{Conn, CoreDriver, Life, Order, ms},
+    gate::TurnedAway,
     http::{Http, Next, Response, Upgrade, metrics},
     log::Level,
     timer::Timer,
@@ -12,7 +13,7 @@ use crate::{
         core::SessionStart,
         seam::{ApiReply, ApiRequest},
     },
-    metrics::prometheus,
+    metrics::{Counter, prometheus},
     model::{ConnKey, ErrorCode},
     runtime::Close,
     stdx::slab::Key,
@@ -237,6 +238,9 @@ impl CoreDriver {
     }
 
     fn upgrade(&mut self, conn: ConnKey, upgrade: &Upgrade) {
+        if let Err(reason) = self.enter(conn, upgrade.client) {
+            return self.turn_away(conn, upgrade, reason);
+        }
         let Some(Conn::Http(state)) = self.conns.get_mut(conn) else { return };
         let mut rest = state.http.take_input();
         if state.paused {
@@ -261,5 +265,16 @@ impl CoreDriver {
         if !rest.is_empty() {
             self.on_frames(conn, &mut rest);
         }
+    }
+
+    /// Answers 503 to a client for whom there is no room.
+    fn turn_away(&mut self, conn: ConnKey, upgrade: &Upgrade, reason: TurnedAway) {
+        self.core.counters().increment(Counter::ConnectionsTurnedAway);
+        let client = upgrade.client;
+        self.site.report(Level::Info, format_args!("{client}: turned away with 503: {reason}"));
+        if let Some(Conn::Http(state)) = self.conns.get_mut(conn) {
+            state.http.refuse(Response::error(503));
+        }
+        self.pump_http(conn);
     }
 }

@@ -6,6 +6,7 @@
 
 mod driver;
 mod exchange;
+mod gate;
 mod http;
 mod log;
 mod timer;
@@ -14,5 +15,6 @@ mod upgrade;
 mod websocket;
 
 pub use driver::{CoreDriver, Foreign, Shared};
+pub use gate::Gate;
 pub use http::Identity;
 pub use log::{Level, Log};

@@ -232,6 +232,7 @@ impl Driver for CoreDriver {
     fn on_released(&mut self, conn: Key) {
         self.core.end_session(conn);
         self.core.released(conn);
+        self.leave(conn);
         self.conns.remove(conn);
     }
 

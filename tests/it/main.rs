@@ -10,6 +10,7 @@ mod deflate;
 mod golden;
 mod http;
 mod lifecycle;
+mod limits;
 mod migrate;
 mod server;
 mod tokens;

@@ -1,9 +1,15 @@
 //! `connect`: who the client is, what it is told, and the subscriptions that come with it.
 
-use super::{Account, Refusal, State, Step, subscribe::Joining};
+use super::{Account, Refusal, State, Step, connecting::Coming, subscribe::Joining};
 use crate::{
     auth::{ConnectClaims, Refused, ServerSub},
-    broker::{VERSION, core::Core, mesh::Recover, pending::SubscribeOrigin, permission::Grants},
+    broker::{
+        VERSION,
+        core::Core,
+        mesh::{Ask, Recover},
+        pending::{Pending, SubscribeOrigin},
+        permission::Grants,
+    },
     model::{ClientInfo, ConnKey, Disconnect, ErrorCode},
     wire::client::{ConnectRequest, ConnectResult, Reply, SubscribeResult},
 };
@@ -26,12 +32,16 @@ impl Core {
             Ok(left) => left,
             Err(error) => return self.refuse_connect(conn, id, error),
         };
+        let owner = self.owners.of(&claims.user);
+        if !claims.user.is_empty() && !self.out.take_credit(owner) {
+            return self.wait_for_credit(conn, owner);
+        }
         let user = match &*claims.user {
             "" => Arc::clone(&self.anonymous),
             user => user.into(),
         };
         let info = Arc::new(ClientInfo {
-            user,
+            user: Arc::clone(&user),
             client: self.ids.make(self.id, conn, self.rng.next_u64()),
             conn_info: claims.info,
             chan_info: None,
@@ -40,23 +50,46 @@ impl Core {
             let channels = claims.subs.iter().map(|sub| sub.channel.clone()).collect();
             Box::new(Account { expires_ms, channels, meta: claims.meta })
         });
+        let coming = self.coming(claims.subs, &user, request);
+        if coming.len() > self.settings.client.channel_limit {
+            return self.end(conn, Disconnect::CHANNEL_LIMIT);
+        }
         if let Some(session) = self.sessions.get_mut(conn) {
             session.info = Some(info);
             session.header_user = None;
             session.account = account;
         }
-        let mut subs = claims.subs;
-        if let Some(channel) = self.personal_channel(&claims.user)
+        if user.is_empty() {
+            return self.connect_with(conn, id, ttl, coming);
+        }
+        self.begin_connecting(conn, id, ttl, coming);
+        self.ask(owner, Ask::Enter { user, conn }, Pending::Enter { conn });
+        Step::Done
+    }
+
+    /// The subscriptions that come with the connection, each from where the client remembers to have been.
+    fn coming(&self, mut subs: Vec<ServerSub>, user: &str, request: &ConnectRequest<'_>) -> Vec<Coming> {
+        if let Some(channel) = self.personal_channel(user)
             && subs.iter().all(|sub| sub.channel != channel)
         {
             subs.push(ServerSub { channel, ..ServerSub::default() });
         }
-        if subs.is_empty() {
+        let from = |sub: ServerSub| {
+            let known = request.subs.iter().find(|(channel, it)| **channel == *sub.channel && it.recover);
+            let recover = known.map(|(_, it)| Recover { offset: it.offset, epoch: (&*it.epoch).into() });
+            Coming { sub, recover }
+        };
+        subs.into_iter().map(from).collect()
+    }
+
+    /// Subscribes the client, or tells it that it is connected when there is nothing to subscribe it to.
+    pub(super) fn connect_with(&mut self, conn: ConnKey, id: u32, ttl: u32, coming: Vec<Coming>) -> Step {
+        if coming.is_empty() {
             self.finish_connect(conn, id, ttl, &[]);
             return Step::Done;
         }
-        self.begin_connecting(conn, id, ttl, subs.len());
-        self.subscribe_at_connect(conn, &subs, request)
+        self.await_owners(conn, id, ttl, coming.len());
+        self.subscribe_at_connect(conn, coming)
     }
 
     /// The channel of this user alone, where users have one and this is one. A name that no channel may have
@@ -86,7 +119,6 @@ impl Core {
         let Some(info) = self.info(conn) else { return };
         self.tell_connected(conn, id, &info, ttl, subs);
         self.clients += 1;
-        self.remember_user(&info.user, conn);
         let due_ms = self.first_ping_ms();
         if let Some(session) = self.sessions.get_mut(conn) {
             session.state = State::Connected;
@@ -121,9 +153,6 @@ impl Core {
     }
 
     fn check_server_subs(&self, subs: &[ServerSub]) -> Result<(), Refusal> {
-        if subs.len() > self.settings.client.channel_limit {
-            return Err(Disconnect::CHANNEL_LIMIT.into());
-        }
         for sub in subs {
             self.channels.check_name(&sub.channel)?;
             self.channels.resolve(&sub.channel)?;
@@ -135,7 +164,7 @@ impl Core {
     ///
     /// # Errors
     /// [`ErrorCode::Expired`]: none are.
-    pub(super) fn time_left(&self, expires_unix_ms: Option<u64>) -> Result<(u64, u32), ErrorCode> {
+    pub(in crate::broker) fn time_left(&self, expires_unix_ms: Option<u64>) -> Result<(u64, u32), ErrorCode> {
         let Some(unix_ms) = expires_unix_ms else { return Ok((u64::MAX, 0)) };
         let left_ms = unix_ms.saturating_sub(self.now.unix_ms);
         if left_ms == 0 {
@@ -146,7 +175,7 @@ impl Core {
     }
 
     /// The client is told why, and has a moment to go. What it sends behind is ignored.
-    fn refuse_connect(&mut self, conn: ConnKey, id: u32, error: ErrorCode) -> Step {
+    pub(super) fn refuse_connect(&mut self, conn: ConnKey, id: u32, error: ErrorCode) -> Step {
         self.reply(conn, id, &Reply::Error(error));
         let due_ms = self.now.ms + REFUSED_CLOSE_MS;
         if let Some(session) = self.sessions.get_mut(conn) {
@@ -183,29 +212,19 @@ impl Core {
         self.reply(conn, id, &Reply::Connect(&result));
     }
 
-    /// Asks for what comes with the connection, from where the client remembers to have been.
-    fn subscribe_at_connect(
-        &mut self,
-        conn: ConnKey,
-        subs: &[ServerSub],
-        request: &ConnectRequest<'_>,
-    ) -> Step {
-        for sub in subs {
-            let known = request.subs.iter().find(|(channel, it)| **channel == *sub.channel && it.recover);
+    fn subscribe_at_connect(&mut self, conn: ConnKey, coming: Vec<Coming>) -> Step {
+        for Coming { sub, recover } in coming {
             let wishes =
-                Grants { positioned: known.is_some(), recoverable: known.is_some(), ..Grants::default() };
+                Grants { positioned: recover.is_some(), recoverable: recover.is_some(), ..Grants::default() };
             let Some(info) = self.info(conn) else { return Step::Ended };
             let Ok(grants) = self.grants(conn, &sub.channel, wishes, sub.overrides) else {
                 return self.end(conn, Disconnect::INTERNAL);
             };
-            let recover = known
-                .filter(|_| grants.recoverable)
-                .map(|(_, it)| Recover { offset: it.offset, epoch: (&*it.epoch).into() });
             let joining = Joining {
                 channel: &sub.channel,
                 info: with_chan_info(info, sub.info.as_ref()),
                 grants,
-                recover,
+                recover: recover.filter(|_| grants.recoverable),
                 reject_unrecovered: false,
                 origin: SubscribeOrigin::Connect { data: sub.data.clone() },
                 expires_ms: u64::MAX,

@@ -1,4 +1,5 @@
-//! Connect waits: the reply tells of every subscription the token brings, so their owners are asked first.
+//! Connect waits: first for the owner of the user, who may have no room for another session, then for the owners
+//! of the channels its token brings: the reply tells of every subscription.
 //!
 //! A subscription begins with the reply. What its channel publishes between the owner's answer and then is
 //! before its beginning, unless it recovers: then that is kept (`Early` in the hub) and counts as recovered.
@@ -6,13 +7,15 @@
 
 use super::State;
 use crate::{
+    auth::ServerSub,
     broker::{
         core::Core,
         hub::{Early, HubKey},
-        mesh::Subscribed,
+        mesh::{Answer, AskKey, Mesh, Outgoing, Recover, Subscribed, Tell},
         pending::{SubscribeOrigin, SubscribePending},
+        users::{Entry, Place},
     },
-    model::{ConnKey, Disconnect, Position, Protocol, Publication},
+    model::{ConnKey, Disconnect, ErrorCode, Position, Protocol, Publication},
     wire::{client::SubscribeResult, json::is_json},
 };
 use std::sync::Arc;
@@ -22,9 +25,19 @@ use std::sync::Arc;
 pub struct Connecting {
     id: u32,
     ttl: u32,
-    /// Owners that have not answered.
+    /// What to subscribe to once the owner of the user has answered.
+    coming: Vec<Coming>,
+    /// Owners of channels that have not answered.
     left: usize,
     ready: Vec<(SubscribePending, Subscribed)>,
+}
+
+/// A subscription that comes with the connection.
+#[derive(Debug)]
+pub struct Coming {
+    pub sub: ServerSub,
+    /// Where the client remembers to have been.
+    pub recover: Option<Recover>,
 }
 
 /// What the reply says of one subscription.
@@ -36,12 +49,62 @@ struct Told {
 }
 
 impl Core {
-    pub(super) fn begin_connecting(&mut self, conn: ConnKey, id: u32, ttl: u32, left: usize) {
+    /// The owner of the user is asked next.
+    pub(super) fn begin_connecting(&mut self, conn: ConnKey, id: u32, ttl: u32, coming: Vec<Coming>) {
+        self.set_connecting(conn, Connecting { id, ttl, coming, left: 0, ready: Vec::new() });
+    }
+
+    /// So many owners of channels are asked next.
+    pub(super) fn await_owners(&mut self, conn: ConnKey, id: u32, ttl: u32, left: usize) {
+        let ready = Vec::with_capacity(left);
+        self.set_connecting(conn, Connecting { id, ttl, coming: Vec::new(), left, ready });
+    }
+
+    fn set_connecting(&mut self, conn: ConnKey, connecting: Connecting) {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.state = State::Connecting;
-            session.connecting =
-                Some(Box::new(Connecting { id, ttl, left, ready: Vec::with_capacity(left) }));
+            session.connecting = Some(Box::new(connecting));
         }
+    }
+
+    /// A session wants to enter its user, whom this core owns.
+    pub(in crate::broker) fn on_enter(&mut self, place: Place, id: AskKey, user: Arc<str>) {
+        let answer = match self.users.enter(user, place) {
+            Entry::Full => Answer::Error(ErrorCode::LimitExceeded),
+            Entry::In { instead_of } => {
+                for Place { core, conn } in instead_of {
+                    self.out.send(core, Mesh::Tell(Tell::Replaced { conn }));
+                }
+                Answer::Entered
+            }
+        };
+        self.out.send(place.core, Mesh::Answer { id, answer: Box::new(answer) });
+    }
+
+    /// The owner of the user has answered, or not in time.
+    pub(in crate::broker) fn on_entered(&mut self, conn: ConnKey, answer: Answer) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(connecting) = session.connecting.take() else { return };
+        let Connecting { id, ttl, coming, .. } = *connecting;
+        match answer {
+            Answer::Entered => {
+                self.connect_with(conn, id, ttl, coming);
+            }
+            Answer::Error(ErrorCode::LimitExceeded) => {
+                self.end(conn, Disconnect::CONNECTION_LIMIT);
+            }
+            _ => {
+                self.leave_user(conn);
+                self.refuse_connect(conn, id, ErrorCode::Internal);
+            }
+        }
+    }
+
+    /// Tells the owner of the user that this session, which asked to enter, is over.
+    pub(super) fn leave_user(&mut self, conn: ConnKey) {
+        let Some(info) = self.info(conn).filter(|info| !info.user.is_empty()) else { return };
+        let user = Arc::clone(&info.user);
+        self.out.send(self.owners.of(&user), Mesh::Tell(Tell::Leave { user, conn }));
     }
 
     /// The owner took a subscriber whose client still waits for others.

@@ -44,7 +44,7 @@ pub struct Session {
     pub header_user: Option<Arc<str>>,
     /// What its connection token said; none without one.
     pub account: Option<Box<Account>>,
-    /// Set while connect waits for the subscriptions of its token.
+    /// Set while connect waits.
     pub connecting: Option<Box<Connecting>>,
     /// When the time of the connection or of a subscription may be up; `u64::MAX`: never.
     pub expiry_due_ms: u64,
@@ -69,7 +69,7 @@ pub enum State {
     /// Nothing but `connect` is allowed.
     New,
     Connected,
-    /// Connect waits for the owners of channels; everything behind it is held.
+    /// Connect waits for the owners of its user and of channels; everything behind it is held.
     Connecting,
     /// Connect was answered with an error. Nothing is answered any more; the client has a moment to leave.
     Refused,
@@ -366,17 +366,18 @@ impl Core {
     /// Removes the session and its subscriptions; false when there was none.
     pub(super) fn forget_session(&mut self, conn: ConnKey) -> bool {
         let Some(session) = self.sessions.get_mut(conn) else { return false };
-        for subscription in std::mem::take(&mut session.subscriptions) {
+        let (state, subscriptions) = (session.state, std::mem::take(&mut session.subscriptions));
+        for subscription in subscriptions {
             self.leave(conn, &subscription);
+        }
+        if matches!(state, State::Connecting | State::Connected) {
+            self.leave_user(conn);
         }
         let Some(mut session) = self.sessions.remove(conn) else { return false };
         if let Some(connecting) = session.connecting.take() {
             self.undo_connecting(*connecting);
         }
-        if let Some(info) = session.info.as_ref().filter(|_| session.state == State::Connected) {
-            self.clients -= 1;
-            self.forget_user(&info.user, conn);
-        }
+        self.clients -= u32::from(session.state == State::Connected);
         true
     }
 
@@ -400,7 +401,7 @@ impl Core {
     }
 
     /// The client's info, for what others see of it. Only connected sessions have one.
-    pub(super) fn info(&self, conn: ConnKey) -> Option<Arc<ClientInfo>> {
+    pub(in crate::broker) fn info(&self, conn: ConnKey) -> Option<Arc<ClientInfo>> {
         self.sessions.get(conn)?.info.clone()
     }
 

@@ -58,7 +58,14 @@ impl Core {
         }
         session.wheel_ms = u64::MAX;
         if session.state != State::Connected {
-            if session.due_ms <= now_ms {
+            let waits = session.state == State::Connecting || session.held.is_some();
+            if session.due_ms > now_ms {
+                // Another deadline of the same session came first.
+            } else if waits || now_ms < grace_until_ms {
+                // For this server, whose questions have a deadline of their own, or its connect lies unread in
+                // the socket since the server stood still: 3502 would tell the client never to come back.
+                session.due_ms = grace_until_ms.max(now_ms + pong_timeout_ms);
+            } else {
                 let refused = session.state == State::Refused;
                 self.end(conn, if refused { Disconnect::CONNECTION_CLOSED } else { Disconnect::STALE });
             }

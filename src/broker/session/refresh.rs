@@ -5,7 +5,7 @@ use crate::{
     auth::{ConnectClaims, Refused, SubscribeClaims},
     broker::core::Core,
     model::{ClientInfo, ConnKey, Disconnect, ErrorCode},
-    wire::client::Reply,
+    wire::client::{Push, Reply},
 };
 use std::sync::Arc;
 
@@ -20,11 +20,8 @@ impl Core {
             Ok(found) => found,
             Err(disconnect) => return self.end_behind(conn, disconnect),
         };
-        let info = self.info(conn).filter(|_| claims.info.is_some());
+        self.set_conn_info(conn, claims.info);
         if let Some(session) = self.sessions.get_mut(conn) {
-            if let Some(info) = info {
-                session.info = Some(Arc::new(ClientInfo { conn_info: claims.info, ..(*info).clone() }));
-            }
             let account = session.account.get_or_insert_default();
             account.expires_ms = expires_ms;
             account.meta = claims.meta;
@@ -32,6 +29,31 @@ impl Core {
         self.expect_expiry(conn);
         self.reply(conn, id, &Reply::Refresh { expires: ttl > 0, ttl });
         Step::Done
+    }
+
+    /// The server gives the connection more time, or less, and tells the client.
+    pub(in crate::broker) fn prolong(
+        &mut self,
+        conn: ConnKey,
+        expires_ms: u64,
+        ttl: u32,
+        info: Option<Arc<[u8]>>,
+    ) {
+        self.set_conn_info(conn, info);
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.account.get_or_insert_default().expires_ms = expires_ms;
+        }
+        self.expect_expiry(conn);
+        self.push(conn, "", &Push::Refresh { expires: ttl > 0, ttl });
+    }
+
+    fn set_conn_info(&mut self, conn: ConnKey, conn_info: Option<Arc<[u8]>>) {
+        if conn_info.is_some()
+            && let Some(session) = self.sessions.get_mut(conn)
+            && let Some(info) = &session.info
+        {
+            session.info = Some(Arc::new(ClientInfo { conn_info, ..(**info).clone() }));
+        }
     }
 
     fn refreshed(&self, conn: ConnKey, token: &str) -> Result<(ConnectClaims, u64, u32), Disconnect> {

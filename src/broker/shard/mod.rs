@@ -140,6 +140,8 @@ impl Shard {
             Ask::History { channel, filter } => self.history(&channel, &filter, now),
             Ask::HistoryRemove { channel } => self.history_remove(&channel),
             Ask::Position { channel } => Ok(Answer::Position(self.position(channel))),
+            // Of users, who are the core's own business.
+            Ask::Enter { .. } | Ask::Act { .. } => Err(ErrorCode::Internal),
         };
         let answer = Box::new(answer.unwrap_or_else(Answer::Error));
         out.send(from, Mesh::Answer { id, answer });
@@ -153,6 +155,7 @@ impl Shard {
         self.catch_up(now);
         match tell {
             Tell::Unsubscribe { channel, client } => self.unsubscribe(from, channel, client, now, out),
+            Tell::Leave { .. } | Tell::Replaced { .. } => {}
         }
     }
 

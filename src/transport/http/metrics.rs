@@ -4,7 +4,6 @@ use crate::{
     broker::seam::CoreStats,
     metrics::{Kind, prometheus},
 };
-use std::collections::HashSet;
 
 /// Counters of every core, and what the node holds.
 #[must_use]
@@ -12,11 +11,10 @@ pub fn text(cores: &[CoreStats], cores_total: usize, version: &str) -> String {
     let mut text = String::new();
     let counters: Vec<_> = cores.iter().map(|core| (usize::from(core.core), &core.counters)).collect();
     prometheus::counters(&mut text, &counters);
-    let users: HashSet<&str> = cores.iter().flat_map(|core| &core.users).map(|user| &**user).collect();
     let sum = |of: fn(&CoreStats) -> u32| cores.iter().map(of).map(u64::from).sum::<u64>();
     for (name, help, value) in [
         ("corecast_clients", "Sessions past connect.", sum(|core| core.clients)),
-        ("corecast_users", "Distinct users among them, the anonymous one left out.", users.len() as u64),
+        ("corecast_users", "Distinct users among them, the anonymous one left out.", sum(|core| core.users)),
         ("corecast_subscriptions", "Subscriptions of clients.", sum(|core| core.subscriptions)),
         ("corecast_channels", "Channels with at least one subscriber.", sum(|core| core.channels)),
         ("corecast_cores", "Cores of this node.", cores_total as u64),
