@@ -15,6 +15,7 @@ pub struct CheckConfigArgs {
 
 pub fn run(args: &CheckConfigArgs) -> Result<(), Failure> {
     let loaded = args.config.load()?;
+    super::check_files(&loaded)?;
     let mut text = format!("ok\n{}", summary(&loaded.settings));
     if !loaded.passed_over.is_empty() {
         let _ = writeln!(text, "passed over, as they ask for nothing: {}", loaded.passed_over.join(" "));
@@ -31,7 +32,8 @@ fn summary(settings: &Settings) -> String {
         "" => "all addresses".to_owned(),
         address => address.to_owned(),
     };
-    let _ = writeln!(text, "listens on: {address}, port {}", settings.http_server.port);
+    let tls = if settings.http_server.tls.enabled { ", TLS" } else { "" };
+    let _ = writeln!(text, "listens on: {address}, port {}{tls}", settings.http_server.port);
     let endpoints = [
         (!settings.websocket.disabled, &settings.websocket.handler_prefix),
         (!settings.http_api.disabled, &settings.http_api.handler_prefix),

@@ -6,6 +6,7 @@
 mod bench;
 mod check_config;
 mod client;
+pub(crate) mod gen_cert;
 mod gen_config;
 mod migrate;
 mod pub_command;
@@ -49,6 +50,9 @@ enum Command {
     GenConfig(gen_config::GenConfigArgs),
     /// Turn a configuration of Centrifugo v6 into one of Corecast, and say what is lost
     Migrate(migrate::Args),
+    /// Make a certificate that signs itself, to try TLS
+    #[command(alias = "gencert")]
+    GenCert(gen_cert::Args),
     /// Make a connection token
     #[command(alias = "gentoken")]
     GenToken(tokens::GenTokenArgs),
@@ -82,6 +86,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::CheckConfig(args) => check_config::run(&args).map(|()| ExitCode::SUCCESS),
         Command::GenConfig(args) => gen_config::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::GenCert(args) => gen_cert::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Migrate(args) => migrate::run(&args),
         Command::GenToken(args) => tokens::generate(&args).map(|()| ExitCode::SUCCESS),
         Command::GenSubToken(args) => tokens::generate_sub(&args).map(|()| ExitCode::SUCCESS),
@@ -148,6 +153,14 @@ impl ConfigArgs {
     }
 }
 
+/// What the files named in the settings hold is looked at by the commands that need them.
+fn check_files(loaded: &Loaded) -> Result<(), Failure> {
+    match crate::server::tls_problems(&loaded.settings) {
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(loaded.complain(problems).into()),
+    }
+}
+
 /// Bytes that are no UTF-8 become U+FFFD: the format's reader says where, or the text is only a comment.
 fn read(path: &PathBuf) -> Result<SourceFile, Failure> {
     let wrong = |error| Failure::Read { path: path.clone(), error };
@@ -201,6 +214,8 @@ mod tests {
         check("corecast gen-config --format yaml", Ok("Yaml"));
         check("corecast migrate a.json --format toml -o b.toml", Ok("Migrate"));
         check("corecast migrate", Err(2));
+        check("corecast gen-cert --host a.b --host 10.0.0.1 --days 7", Ok("GenCert"));
+        check("corecast gen-cert --days x", Err(2));
         check("corecast gentoken -c x -u 42", Ok("GenToken"));
         check("corecast gen-sub-token -c x --user 42 --channel $a --ttl 0s", Ok("GenSubToken"));
         check("corecast gen-sub-token -c x --user 42", Err(2));

@@ -49,7 +49,9 @@ impl ServeArgs {
 /// # Errors
 /// The configuration is wrong, or the server cannot start or run: one sentence with cause and remedy.
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let Loaded { settings, warnings, .. } = args.load()?;
+    let loaded = args.load()?;
+    super::check_files(&loaded)?;
+    let Loaded { settings, warnings, .. } = loaded;
     for warning in &warnings {
         eprintln!("warning: {warning}");
     }

@@ -59,7 +59,10 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("http_server.internal_address", Fine::Off),
     ("http_server.internal_port", Fine::Off),
     ("http_server.internal_tls", Fine::Disabled),
-    ("http_server.tls", Fine::Disabled),
+    // Of clients, and the server is none.
+    ("http_server.tls.insecure_skip_verify", Fine::Always),
+    ("http_server.tls.server_ca_pem", Fine::Always),
+    ("http_server.tls.server_name", Fine::Always),
     ("http_server.tls_autocert", Fine::Disabled),
     ("http_server.tls_external", Fine::Off),
     ("http_stream", Fine::Disabled),
@@ -204,7 +207,12 @@ mod tests {
         check_value("client.presence_update_interval", "\"0s\"", &["client.presence_update_interval"]);
         check_value("proxies", "[]", &[]);
         check_value("proxies", "[{}]", &["proxies"]);
-        check_value("http_server.tls", r#"{"enabled":true,"cert_pem":"x"}"#, &["http_server.tls.enabled"]);
+        check_value(
+            "http_server.tls_autocert",
+            r#"{"enabled":true,"email":"x"}"#,
+            &["http_server.tls_autocert.enabled"],
+        );
+        check_value("http_server.tls.server_name", "\"x\"", &[]);
         check_value("http_server.tls_external", "true", &["http_server.tls_external"]);
         check_value("client.proxy", r#"{"connect":{"enabled":false,"endpoint":"x"}}"#, &[]);
         check_value("websocket.read_buffer_size", "4096", &[]);

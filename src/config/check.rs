@@ -27,6 +27,7 @@ impl Draft {
             conflicts.extend(channels(settings, &keys::namespace(&namespace.name), &namespace.options));
         }
         conflicts.extend(personal(settings));
+        conflicts.extend(tls(settings));
         conflicts.extend(loopback(settings, dev));
         for Conflict { keys, found, reason } in conflicts {
             // Blame a key that somebody set: changing a default is not what they did.
@@ -115,6 +116,18 @@ fn personal(settings: &Settings) -> Option<Conflict> {
         ));
     }
     None
+}
+
+fn tls(settings: &Settings) -> Option<Conflict> {
+    let tls = &settings.http_server.tls;
+    let missing = [("cert_pem", &tls.cert_pem), ("key_pem", &tls.key_pem)]
+        .into_iter()
+        .find(|(_, value)| tls.enabled && value.is_empty());
+    missing.map(|(name, _)| Conflict {
+        keys: vec!["http_server.tls.enabled".into(), format!("http_server.tls.{name}")],
+        found: "true".into(),
+        reason: format!("needs http_server.tls.{name}: corecast gen-cert makes a pair to try it with"),
+    })
 }
 
 fn loopback(settings: &Settings, dev: bool) -> Option<Conflict> {

@@ -37,7 +37,7 @@ pub use reference::reference;
 pub use settings::{
     Backend, Channel, ChannelOptions, Client, Cores, DataFormat, Endpoint, EndpointKind, Health, HttpApi,
     HttpServer, Log, Mesh, Namespace, Node, PersonalChannel, Prometheus, RecoveryMode, Runtime, Settings,
-    Shutdown, SubscriptionToken, Token, WebSocket,
+    Shutdown, SubscriptionToken, Tls, Token, WebSocket,
 };
 pub use show::show;
 pub use values::regex;

@@ -72,7 +72,7 @@ sections! {
         header_count_max: usize = 100, Rule::Range(8, 1000);
         /// Bytes of a request body (server API); more is answered 413. A connection holds as much while a body arrives.
         body_size_max: usize = MIB, Rule::Range(1, 1 << 30);
-        /// Longest a request head or a WebSocket handshake may take.
+        /// Longest a request head or a WebSocket handshake may take, the TLS handshake before it included.
         head_timeout: Duration = seconds(10), WAIT;
         /// Idle keep-alive connections are closed after this.
         keep_alive_timeout: Duration = seconds(75), WAIT;
@@ -84,6 +84,27 @@ sections! {
         proxy_protocol: bool = false, Rule::Any;
         /// Addresses or networks (CIDR) whose `X-Forwarded-For` is believed.
         trusted_proxies: Vec<String> = Vec::new(), Rule::Networks;
+    }
+    + parts {
+        /// TLS (https, wss) on this port, and nothing else on it. What is a file is read again on SIGHUP.
+        tls: Tls,
+    }
+
+    Tls {
+        /// Serve TLS; needs `cert_pem` and `key_pem`.
+        enabled: bool = false, Rule::Any;
+        /// Certificate of the server, and those between it and a root, in PEM: a file, the text itself, or that in base64.
+        cert_pem: String = String::new(), Rule::Any;
+        /// Private key of the certificate in PEM, without a pass phrase: a file, the text itself, or that in base64.
+        key_pem: String = String::new(), Rule::Secret;
+        /// Clients must show a certificate signed by one of these, in PEM: a file, the text itself, or that in base64. Empty: they need none.
+        client_ca_pem: String = String::new(), Rule::Any;
+        /// Lowest version of TLS that is accepted.
+        min_version: String = "1.2".into(), Rule::Words(&["1.2", "1.3"]);
+        /// Bytes a client may send before its handshake is done; with more it is refused. A connection holds as much meanwhile.
+        handshake_size_max: usize = 64 * KIB, Rule::Range(4096, 1 << 20);
+        /// Time a turn of a core spends on handshakes, so that a storm of them delays connected clients by no more; the others wait in a queue. One handshake is always done.
+        handshake_turn_time_max: Duration = Duration::from_micros(500), Rule::Time(Duration::from_micros(1), seconds(1));
     }
 
     Client {

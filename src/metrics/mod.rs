@@ -66,6 +66,12 @@ counters! {
     HttpRequests, Counter, "corecast_http_requests_total", "HTTP requests answered, upgrades included.";
     ApiCalls, Counter, "corecast_api_calls_total", "Server API calls, by any transport.";
     ApiErrors, Counter, "corecast_api_errors_total", "Server API calls answered with an error.";
+    TlsHandshakes, Counter, "corecast_tls_handshakes_total", "TLS handshakes done, resumed ones included.";
+    TlsResumed, Counter, "corecast_tls_resumed_total", "TLS handshakes that resumed an earlier session.";
+    TlsHandshakesFailed, Counter, "corecast_tls_handshakes_failed_total", "TLS handshakes that were begun and not done.";
+    TlsReloads, Counter, "corecast_tls_reloads_total", "Times the certificate was read anew; of the process, told by core 0.";
+    TlsReloadsFailed, Counter, "corecast_tls_reloads_failed_total", "Times a new certificate was refused and the old one kept; of the process, told by core 0.";
+    TlsCertificateUntil, Gauge, "corecast_tls_certificate_not_after_seconds", "Until when the certificate is valid, in seconds since 1970; 0: no TLS.";
     AcceptFailures, Counter, "corecast_accept_failures_total", "Accepts that failed, mostly for want of file descriptors.";
     TimerWakes, Counter, "corecast_timer_found_work_total", "Times the safety timer found work that should have woken the core; must stay 0.";
     Turns, Counter, "corecast_turns_total", "Turns of the core.";

@@ -2,20 +2,25 @@
 //!
 //! The calling thread waits for signals and for the cores. The first SIGTERM or SIGINT drains: accepting stops,
 //! every client is told 3001, answers that are owed are given, and the process ends when all connections
-//! have, at the latest after `shutdown.timeout`. A second one ends it at once.
+//! have, at the latest after `shutdown.timeout`. A second one ends it at once. SIGHUP reads the certificate anew.
 
 mod log;
 mod ready;
+mod tls;
 
 pub use log::Stderr;
+pub use tls::problems as tls_problems;
 
 use crate::{
     config::{Backend, Cores, Settings},
     runtime::{self, BackendChoice, CoreSeat, RunError, StartError},
-    transport::{CoreDriver, Foreign, Gate, Identity, Level, Log, Shared},
+    transport::{
+        CoreDriver, Foreign, Gate, Identity, Level, Log, Shared,
+        tls::{Tls, Unusable},
+    },
 };
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 use std::{
@@ -44,6 +49,8 @@ pub enum ServeError {
         "http_server.address {0:?} is not an IP address: write one of this machine, or leave it empty for all"
     )]
     Address(String),
+    #[error("http_server.tls.{}: {}", .0.option, .0.reason)]
+    Tls(Unusable),
     #[error("cannot listen for signals ({0}): check the limits of this process")]
     Signals(io::Error),
     #[error("the system has no randomness to give ({0}): see that /dev/urandom or getrandom(2) is reachable")]
@@ -54,7 +61,9 @@ pub enum ServeError {
 
 /// What the waiting thread hears.
 enum Event {
+    /// To end.
     Signal,
+    Reload,
     Ended(Result<(), RunError>),
 }
 
@@ -65,9 +74,21 @@ enum Event {
 pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     let log: Arc<dyn Log> = Arc::new(Stderr::new(&settings.log.level));
     let settings = Arc::new(settings);
+    let acceptor = tls::acceptor(&settings).map_err(ServeError::Tls)?;
     // Before the cores, so that their threads inherit nothing that would end them.
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ServeError::Signals)?;
-    let running = runtime::start(runtime_options(&settings)?, drivers(&settings, &log)?)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Signals)?;
+    let drivers = drivers(&settings, &log)?;
+    let running = match &acceptor {
+        None => runtime::start(runtime_options(&settings)?, drivers)?,
+        Some(acceptor) => {
+            let (settings, acceptor, log) = (Arc::clone(&settings), Arc::clone(acceptor), Arc::clone(&log));
+            let options = runtime_options(&settings)?;
+            runtime::start(options, move |seat: CoreSeat| {
+                let options = tls::options(&settings, seat.core);
+                Tls::new(drivers(seat), Arc::clone(&acceptor), options, Arc::clone(&log))
+            })?
+        }
+    };
     let backend = format!("{:?}", running.backend()).to_lowercase();
     if settings.runtime.backend == Backend::Auto
         && running.backend() == runtime::Backend::Poll
@@ -87,7 +108,11 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     let (events, inbox) = mpsc::channel();
     let on_signal = events.clone();
     let signal_handle = signals.handle();
-    thread::spawn(move || signals.forever().try_for_each(|_| on_signal.send(Event::Signal)));
+    thread::spawn(move || {
+        signals.forever().try_for_each(|signal| {
+            on_signal.send(if signal == SIGHUP { Event::Reload } else { Event::Signal })
+        })
+    });
     thread::spawn(move || events.send(Event::Ended(running.join())));
 
     let tell = |message: Foreign| {
@@ -104,6 +129,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
         };
         match event {
             Some(Event::Ended(result)) => break result.map_err(ServeError::from),
+            Some(Event::Reload) => tls::reload(acceptor.as_deref(), &settings, &*log),
             Some(Event::Signal) if deadline.is_some() => break Err(ServeError::Forced),
             Some(Event::Signal) => {
                 if log.enabled(Level::Info) {
@@ -117,10 +143,13 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
                     log.write(Level::Warn, format_args!("shutdown.timeout has passed: cutting what is left"));
                 }
                 tell(Foreign::Stop);
-                break match inbox.recv() {
-                    Ok(Event::Ended(result)) => result.map_err(ServeError::from),
-                    Ok(Event::Signal) => Err(ServeError::Forced),
-                    Err(_) => Ok(()),
+                break loop {
+                    match inbox.recv() {
+                        Ok(Event::Reload) => {}
+                        Ok(Event::Ended(result)) => break result.map_err(ServeError::from),
+                        Ok(Event::Signal) => break Err(ServeError::Forced),
+                        Err(_) => break Ok(()),
+                    }
                 };
             }
         }

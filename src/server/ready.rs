@@ -23,17 +23,18 @@ fn text(settings: &Settings, address: SocketAddr, cores: usize, backend: &str, d
         return text;
     }
     let host = reachable(address);
-    let websocket = format!("ws://{host}{}", settings.websocket.handler_prefix);
+    let (ws, http) = if settings.http_server.tls.enabled { ("wss", "https") } else { ("ws", "http") };
+    let websocket = format!("{ws}://{host}{}", settings.websocket.handler_prefix);
     let port = address.port();
     let url = if port == 8000 { String::new() } else { format!(" --url {websocket}") };
     let _ = write!(
         text,
         "  development mode: anybody who reaches this address may do everything\n\
          \x20 clients   {websocket}\n\
-         \x20 pages     http://{host}/\n\
+         \x20 pages     {http}://{host}/\n\
          \x20 try       corecast sub{url} news\n\
          \x20           corecast pub{url} news '{{\"hello\":1}}'\n\
-         \x20           curl -d '{{\"channel\":\"news\",\"data\":{{\"hello\":1}}}}' http://{host}{}/publish\n",
+         \x20           curl -d '{{\"channel\":\"news\",\"data\":{{\"hello\":1}}}}' {http}://{host}{}/publish\n",
         settings.http_api.handler_prefix
     );
     text

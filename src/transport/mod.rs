@@ -2,7 +2,8 @@
 //!
 //! A connection begins as HTTP/1.1 and may become a WebSocket; which, its first request says. The driver keeps
 //! what each connection is (a few words for an idle WebSocket), turns bytes into broker calls, does the
-//! broker's effects, and moves writes and batches to the runtime. It decides nothing about channels.
+//! broker's effects, and moves writes and batches to the runtime. It decides nothing about channels. With TLS a
+//! driver of its own stands between it and the runtime ([`tls`]).
 
 mod driver;
 mod exchange;
@@ -10,6 +11,7 @@ mod gate;
 mod http;
 mod log;
 mod timer;
+pub mod tls;
 mod turn;
 mod upgrade;
 mod websocket;

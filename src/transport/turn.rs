@@ -20,8 +20,8 @@ use std::{net::SocketAddr, sync::atomic::Ordering};
 /// While draining, how often to look whether the other cores are done.
 const DRAIN_CHECK_MS: u64 = 10;
 
-/// What the runtime counts.
-const OF_RUNTIME: [Counter; 11] = [
+/// What the runtime counts, and TLS.
+const OF_RUNTIME: [Counter; 17] = [
     Counter::ConnectionsAccepted,
     Counter::ConnectionsOpen,
     Counter::BytesReceived,
@@ -33,6 +33,12 @@ const OF_RUNTIME: [Counter; 11] = [
     Counter::Turns,
     Counter::BusyMicros,
     Counter::TurnMicrosMax,
+    Counter::TlsHandshakes,
+    Counter::TlsResumed,
+    Counter::TlsHandshakesFailed,
+    Counter::TlsReloads,
+    Counter::TlsReloadsFailed,
+    Counter::TlsCertificateUntil,
 ];
 
 impl CoreDriver {

@@ -13,5 +13,6 @@ mod lifecycle;
 mod limits;
 mod migrate;
 mod server;
+mod tls;
 mod tokens;
 mod websocket;

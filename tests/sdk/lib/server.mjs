@@ -1,7 +1,8 @@
 // Starts the server under test on a free port, and ends exactly that process.
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
+import https from 'node:https';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -68,14 +69,30 @@ export class Server {
     return Server.launch(['serve', '--config', file], API_KEY, directory, port);
   }
 
+  /** The same behind TLS, with a certificate made for it; `server.ca` is what clients have to trust. */
+  static async startTls(overrides = {}) {
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'corecast-sdk-'));
+    const [cert, key] = [path.join(directory, 'cert.pem'), path.join(directory, 'key.pem')];
+    Server.certificate(cert, key);
+    const tls = { enabled: true, cert_pem: cert, key_pem: key };
+    const file = path.join(directory, 'config.json');
+    fs.writeFileSync(file, JSON.stringify(config({ ...overrides, http_server: { tls } })));
+    return Server.launch(['serve', '--config', file], API_KEY, directory, undefined, cert);
+  }
+
+  static certificate(cert, key) {
+    execFileSync(binary(), ['gen-cert', '--cert', cert, '--key', key]);
+  }
+
   /** `serve --dev`: what the README starts. */
   static dev() {
     return Server.launch(['serve', '--dev'], '', undefined, undefined);
   }
 
-  static async launch(args, key, directory, fixedPort) {
+  static async launch(args, key, directory, fixedPort, certificate) {
     const port = fixedPort ?? (await freePort());
     const server = new Server([...args, '--set', `http_server.port=${port}`], port, key, directory);
+    if (certificate) Object.assign(server, { certificate, ca: fs.readFileSync(certificate) });
     await server.run();
     return server;
   }
@@ -96,16 +113,24 @@ export class Server {
     });
     await until(async () => {
       if (this.exit) throw new Error(`server ended: ${JSON.stringify(this.exit)}\n${this.log}`);
-      return fetch(`${this.http}/health`).then((r) => r.ok, () => false);
+      return this.healthy();
     }, 'server healthy');
   }
 
+  healthy() {
+    if (!this.ca) return fetch(`${this.http}/health`).then((r) => r.ok, () => false);
+    return new Promise((resolve) => {
+      const answered = (response) => resolve(response.resume().statusCode === 200);
+      https.get(`${this.http}/health`, { ca: this.ca, agent: false }, answered).on('error', () => resolve(false));
+    });
+  }
+
   get http() {
-    return `http://127.0.0.1:${this.port}`;
+    return `http${this.ca ? 's' : ''}://127.0.0.1:${this.port}`;
   }
 
   get ws() {
-    return `ws://127.0.0.1:${this.port}/connection/websocket`;
+    return `ws${this.ca ? 's' : ''}://127.0.0.1:${this.port}/connection/websocket`;
   }
 
   /** The raw answer of an API call. */

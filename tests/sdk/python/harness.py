@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -77,17 +78,26 @@ def free_port():
 
 
 class Server:
-    def __init__(self, client=None, namespaces=None):
-        """`client`: settings of that section in place of the usual ones. `namespaces`: more of them, open otherwise."""
+    def __init__(self, client=None, namespaces=None, tls=False):
+        """`client`: settings of that section in place of the usual ones. `namespaces`: more of them, open otherwise.
+
+        `tls`: behind TLS, with `certificate`.
+        """
         self.port = free_port()
         self.directory = tempfile.TemporaryDirectory(prefix="corecast-sdk-")
+        self.certificate, flags = None, []
+        if tls:
+            self.certificate, key = [str(pathlib.Path(self.directory.name, name)) for name in ("cert.pem", "key.pem")]
+            subprocess.run([binary(), "gen-cert", "--cert", self.certificate, "--key", key], check=True, stdout=subprocess.DEVNULL)
+            values = {"enabled": "true", "cert_pem": self.certificate, "key_pem": key}
+            flags = [part for name, value in values.items() for part in ("--set", f"http_server.tls.{name}={value}")]
         config = pathlib.Path(self.directory.name, "config.json")
         more = [{"name": name, **OPEN, **options} for name, options in (namespaces or {}).items()]
         channel = {"namespaces": [*CONFIG["channel"]["namespaces"], *more]}
         config.write_text(json.dumps(CONFIG | {"channel": channel} | ({"client": client} if client else {})))
         self.log = open(pathlib.Path(self.directory.name, "log"), "w+", encoding="utf-8")
         self.process = subprocess.Popen(
-            [binary(), "serve", "--config", str(config), "--set", f"http_server.port={self.port}"],
+            [binary(), "serve", "--config", str(config), "--set", f"http_server.port={self.port}", *flags],
             stdout=self.log,
             stderr=self.log,
         )
@@ -100,11 +110,12 @@ class Server:
 
     @property
     def ws(self):
-        return f"ws://127.0.0.1:{self.port}/connection/websocket"
+        return f"ws{'s' if self.certificate else ''}://127.0.0.1:{self.port}/connection/websocket"
 
     def _healthy(self):
+        scheme, trust = ("https", ssl.create_default_context(cafile=self.certificate)) if self.certificate else ("http", None)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2) as response:
+            with urllib.request.urlopen(f"{scheme}://127.0.0.1:{self.port}/health", timeout=2, context=trust) as response:
                 return response.status == 200
         except OSError:
             return False
