@@ -234,6 +234,32 @@ fn files_stay_readable_and_tests_run() {
 }
 
 /// The rules find what they look for.
+#[derive(serde::Deserialize)]
+struct Mutants {
+    mutant: Vec<Mutant>,
+}
+
+#[derive(serde::Deserialize)]
+struct Mutant {
+    name: String,
+    file: String,
+    find: String,
+}
+
+// A bug whose text has moved is planted nowhere, and nobody would notice until the mutants are run.
+#[test]
+fn every_bug_can_still_be_planted() {
+    let list = fs::read_to_string("tests/mutants/mutants.toml").unwrap();
+    let list: Mutants = toml::from_str(&list).unwrap();
+    let lost: Vec<_> = list
+        .mutant
+        .iter()
+        .filter(|it| fs::read_to_string(&it.file).map_or(0, |text| text.matches(&it.find).count()) != 1)
+        .map(|it| format!("{}: its text occurs not once in {}", it.name, it.file))
+        .collect();
+    assert!(lost.is_empty(), "{lost:#?}");
+}
+
 #[test]
 fn the_rules_see() {
     assert_eq!(crate_paths("use crate::{model::A, broker::B};"), ["model", "broker"]);
