@@ -18,8 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const CLASS: Class =
-    Class { framing: Framing::WebSocketText, protocol: Protocol::Json, join_leave: false, delta: false };
+const CLASS: Class = Class::plain(Framing::WebSocketText, Protocol::Json);
 
 const ROUNDS: usize = 60;
 const TURNS: u32 = 150;
@@ -44,8 +43,9 @@ impl World {
         let settings = Settings::default();
         let mut write = WritePath::new(Limits::from(&settings));
         let mut groups = Groups::new(settings.websocket.frame_size_target);
-        let keys: Vec<GroupKey> =
-            (0..channels).map(|channel| groups.create(format!("bench{channel}").into(), class)).collect();
+        let keys: Vec<GroupKey> = (0..channels)
+            .map(|channel| groups.create(format!("bench{channel}").into(), class, None))
+            .collect();
         for index in 0..members {
             let conn = ConnKey { index, generation: 0 };
             write.open(conn);

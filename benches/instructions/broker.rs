@@ -46,8 +46,7 @@ fn group_turns() {
             let mut write = WritePath::new(Limits::from(&settings));
             let mut groups = Groups::new(settings.websocket.frame_size_target);
             let mut counters = Counters::default();
-            let key: GroupKey =
-                groups.create("bench".into(), Class { framing, protocol, join_leave: false, delta: false });
+            let key: GroupKey = groups.create("bench".into(), Class::plain(framing, protocol), None);
             for index in 0..MEMBERS {
                 write.open(conn(index));
                 write.set_framing(conn(index), framing);
@@ -84,7 +83,8 @@ fn delta_turns() {
         let mut write = WritePath::new(Limits::from(&settings));
         let mut groups = Groups::new(settings.websocket.frame_size_target);
         let mut counters = Counters::default();
-        let key = groups.create("bench".into(), Class { framing, protocol, join_leave: false, delta: true });
+        let key =
+            groups.create("bench".into(), Class { delta: true, ..Class::plain(framing, protocol) }, None);
         for index in 0..MEMBERS {
             write.open(conn(index));
             write.set_framing(conn(index), framing);

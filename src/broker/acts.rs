@@ -173,6 +173,7 @@ impl Core {
             channel,
             info: with_chan_info(info, chan_info),
             grants,
+            filter: None,
             recover,
             reject_unrecovered: false,
             origin: SubscribeOrigin::Server { data },

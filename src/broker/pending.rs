@@ -4,6 +4,7 @@
 //! answers find no entry and are dropped. Continuations are values, never closures: the simulator can list them.
 
 use super::{
+    group::Filter,
     hub::HubKey,
     mesh::{AskKey, OwnedKey},
     permission::Grants,
@@ -88,6 +89,8 @@ pub struct SubscribePending {
     pub client: ClientId,
     pub hub: HubKey,
     pub grants: Grants,
+    /// Which publications the client wants.
+    pub filter: Option<Arc<Filter>>,
     /// The client recovers from this offset; `u64::MAX` where that does not matter, as only the latest is given.
     pub recover_from: Option<u64>,
     pub origin: SubscribeOrigin,

@@ -59,6 +59,8 @@ pub struct Grants {
     pub join_leave: bool,
     /// Publications come as differences, where that is shorter.
     pub delta: bool,
+    /// Messages of the channel name it by a number.
+    pub numbered: bool,
 }
 
 /// The one kind of delta there is.
@@ -221,6 +223,7 @@ impl Namespaces {
             positioned: recoverable || options.force_positioning || wished,
             recoverable,
             join_leave: options.join_leave && (options.force_push_join_leave || wished_joins),
+            numbered: wishes.numbered && options.allow_channel_compaction,
             delta: wishes.delta && options.allowed_delta_types.iter().any(|allowed| allowed == FOSSIL),
         }
     }

@@ -676,5 +676,6 @@ fn json_clients_are_never_told_what_is_not_json() {
 
 mod channels;
 mod deltas;
+mod filters;
 mod tokens;
 mod users;

@@ -130,6 +130,10 @@ sections! {
         queue_max_size: usize = MIB, SIZE;
         /// Bytes of commands of one connection that may wait for earlier ones; when full, reading pauses.
         held_max_size: usize = 256 * KIB, SIZE;
+        /// Bytes of a tags filter: its texts, and 32 for each node and value; more is answered with error 106. Bounds memory: worst case is this for every subscription.
+        tags_filter_size_max: usize = 4096, Rule::Range(64, 1 << 20);
+        /// Groups of a channel's subscribers on one core up to which subscribers with equal filters are found and served together; those that come later are served one by one.
+        tags_filter_groups_max: usize = 64, Rule::Range(1, 100_000);
         /// Publications one history call of a client may return.
         history_max_publication_limit: usize = 300, Rule::Range(1, 1_000_000);
         /// Publications that can be recovered at once; who missed more is told `recovered: false`.
@@ -249,6 +253,10 @@ sections! {
         allowed_delta_types: Vec<String> = Vec::new(), Rule::Words(&["fossil"]);
         /// Every publication may go out as the difference to the one before it, to subscribers that asked for deltas; otherwise only those published with `delta`.
         delta_publish: bool = false, Rule::Any;
+        /// Subscribers may say by tags which publications they want. Costs a look at each publication for every different filter.
+        allow_tags_filter: bool = false, Rule::Any;
+        /// Subscribers that know how (today's SDKs do, centrifuge-js in JSON only) are told a number that stands for the channel's name in its messages: saves its length in each.
+        allow_channel_compaction: bool = false, Rule::Any;
         /// Clients with a user id may subscribe without a subscription token.
         allow_subscribe_for_client: bool = false, Rule::Any;
         /// Clients without a user id may subscribe too; needs `allow_subscribe_for_client`.
@@ -568,6 +576,8 @@ impl ChannelOptions {
             allow_recovery: true,
             allowed_delta_types: vec!["fossil".into()],
             delta_publish: true,
+            allow_tags_filter: true,
+            allow_channel_compaction: true,
             allow_subscribe_for_client: true,
             allow_subscribe_for_anonymous: true,
             allow_publish_for_client: true,

@@ -49,7 +49,7 @@ impl World {
         let filler = self.rng.below(1 << magnitude) as usize;
         let flag = if self.rng.below(4) == 0 { 2 } else { 0 };
         let recover = self.rng.below(3) > 0;
-        let wish = Wish::draw(&mut self.rng);
+        let wish = Wish::draw(&mut self.rng, channel);
         let client = &mut self.clients[index];
         if !client.connected {
             return;
@@ -138,7 +138,7 @@ impl World {
         let channels: Vec<_> = client.memory.keys().cloned().collect();
         for channel in channels {
             if client.outstanding.len() < 5 {
-                client.subscribe(&channel, true, 0, Wish::draw(&mut self.rng));
+                client.subscribe(&channel, true, 0, Wish::draw(&mut self.rng, &channel));
             }
         }
         self.flush(index);

@@ -1,9 +1,9 @@
 //! Calls of the server API, and what their answers must be.
 
-use super::{knobs::CHANNELS, world::World};
+use super::{filter, knobs::CHANNELS, world::World};
 use crate::{
     broker::seam::{ApiReply, ApiRequest, PublishOptions, Refresh, Target},
-    model::{Disconnect, ErrorCode, Position},
+    model::{Disconnect, ErrorCode, Position, Tags},
 };
 
 /// A call and what it must come to.
@@ -42,15 +42,17 @@ impl World {
         let request = match self.rng.below(13) {
             0..=2 => {
                 let payload = self.api_payload(channel);
+                let tags = self.tags(&payload);
                 call = Call::Publish { channel, payload: payload.clone() };
-                ApiRequest::Publish { channel: channel.into(), data: payload.into(), tags: vec![], options }
+                ApiRequest::Publish { channel: channel.into(), data: payload.into(), tags, options }
             }
             3 => {
                 // The second channel does not exist: each gets its own answer.
                 let payload = self.api_payload(channel);
+                let tags = self.tags(&payload);
                 let channels = vec![channel.into(), "none:x".into()];
                 call = Call::Broadcast { channel, payload: payload.clone() };
-                ApiRequest::Broadcast { channels, data: payload.into(), tags: vec![], options }
+                ApiRequest::Broadcast { channels, data: payload.into(), tags, options }
             }
             4 | 10 | 11 => ApiRequest::Subscribe {
                 target,
@@ -75,6 +77,15 @@ impl World {
             _ => ApiRequest::HistoryRemove { channel: "rec:c".into() },
         };
         self.api(core, request, call);
+    }
+
+    fn tags(&mut self, payload: &[u8]) -> Tags {
+        let value = filter::VALUES[self.rng.below(filter::VALUES.len() as u64) as usize];
+        if value.is_empty() {
+            return vec![];
+        }
+        self.truth.tag(payload, value);
+        vec![("k".into(), value.into())]
     }
 
     fn api_payload(&mut self, channel: &str) -> Vec<u8> {

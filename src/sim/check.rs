@@ -3,6 +3,7 @@
 use super::{
     Coverage,
     client::{Client, Expect, Sub, Wish},
+    filter::Filter,
     knobs,
     truth::{self, Truth},
 };
@@ -94,7 +95,20 @@ impl Client {
                     .unwrap_or_else(|| panic!("client {}: reply {id} to nothing: {reply:?}", self.index));
                 self.on_reply(expect, reply, truth, coverage);
             }
-            ServerMessage::Push { channel, push } => self.on_push(&channel, push, truth, coverage),
+            ServerMessage::Push { channel, push } => {
+                let named =
+                    !matches!(push, ServerPush::Publication(_) | ServerPush::Join(_) | ServerPush::Leave(_));
+                let number = self.subs.get(&*channel).map_or(0, |sub| sub.number);
+                assert!(named || number == 0, "client {}: {channel} has a number", self.index);
+                self.on_push(&channel, push, truth, coverage);
+            }
+            ServerMessage::NumberedPush { number, push } => {
+                *coverage.entry("push: numbered".into()).or_default() += 1;
+                let channel = self.subs.iter().find(|(_, sub)| sub.number == number);
+                let channel = channel.map(|(channel, _)| channel.clone());
+                let channel = channel.unwrap_or_else(|| panic!("client {}: number {number}", self.index));
+                self.on_push(&channel, push, truth, coverage);
+            }
         }
     }
 
@@ -178,6 +192,10 @@ impl Client {
         if !knobs::has_history(channel) {
             return;
         }
+        // What clients publish has no tags.
+        if sub.filter.is_some_and(|filter| !filter.passes("")) {
+            return;
+        }
         let seen = sub.numbers.get(&self.publisher()).copied().unwrap_or(0);
         assert!(
             seen >= sub.acknowledged,
@@ -211,16 +229,27 @@ impl Client {
             let range = if reverse { offset + 1..before } else { before + 1..offset };
             assert!(offset <= top && range.start <= range.end, "{channel}: {offset} after {before}");
             if index > 0 || !begins_anywhere {
-                self.pass_over(channel, epoch, range, truth);
+                self.pass_over(channel, epoch, range, None, truth);
             }
             truth.told(channel, epoch, offset, publication.data);
             before = offset;
         }
     }
 
-    /// Offsets this client is not told of: only a JSON client may miss any, those that are not JSON.
-    fn pass_over(&self, channel: &str, epoch: &str, offsets: std::ops::Range<u64>, truth: &mut Truth) {
+    /// Offsets this client is not told of: what its filter does not want, and a JSON client what is not JSON.
+    fn pass_over(
+        &self,
+        channel: &str,
+        epoch: &str,
+        offsets: std::ops::Range<u64>,
+        filter: Option<Filter>,
+        truth: &mut Truth,
+    ) {
         for offset in offsets {
+            if let Some(filter) = filter {
+                truth.unwanted(channel, epoch, offset, filter, self.protocol == Protocol::Json);
+                continue;
+            }
             assert_eq!(self.protocol, Protocol::Json, "client {}: {channel} without {offset}", self.index);
             truth.skipped(channel, epoch, offset);
         }
@@ -231,7 +260,7 @@ impl Client {
         let Some(sub) = self.subs.get(channel) else { return };
         assert_eq!(sub.epoch, epoch, "client {} is in another stream of {channel}", self.index);
         assert!(sub.offset <= top, "client {} is ahead of {channel}", self.index);
-        self.pass_over(channel, epoch, sub.offset + 1..top + 1, truth);
+        self.pass_over(channel, epoch, sub.offset + 1..top + 1, sub.filter, truth);
     }
 
     fn on_subscribed(
@@ -246,9 +275,14 @@ impl Client {
         assert!(!self.subs.contains_key(channel), "client {}: subscribed to {channel} twice", self.index);
         assert_eq!(result.positioned, knobs::is_positioned(channel), "{channel}");
         assert_eq!(result.was_recovering, recover.is_some() && result.recoverable, "{channel}");
-        assert_eq!(result.delta, wish.delta && knobs::has_deltas(channel), "{channel}");
+        let variants = knobs::has_variants(channel);
+        assert_eq!(result.delta, wish.delta && wish.filter.is_none() && variants, "{channel}");
+        assert_eq!(result.number > 0, wish.numbered && variants, "{channel}");
+        assert!(result.number == 0 || self.subs.values().all(|sub| sub.number != result.number));
         let sub = Sub {
             delta: result.delta,
+            filter: wish.filter,
+            number: result.number,
             epoch: result.epoch.clone().into_owned(),
             offset: result.offset,
             serial: self.next_serial,
@@ -259,11 +293,10 @@ impl Client {
             return self.on_latest(channel, sub, &result.publications, truth, coverage);
         } else if result.recovered {
             let (epoch, offset) = recover.expect("recovered without having asked");
-            assert_eq!(
-                (epoch.as_str(), offset),
-                (sub.epoch.as_str(), sub.offset),
-                "recovery starts where asked"
-            );
+            assert_eq!(epoch, sub.epoch, "recovery in another stream");
+            let nothing_wanted = sub.filter.is_some() && result.publications.is_empty();
+            assert!(offset == sub.offset || nothing_wanted, "recovery starts where asked");
+            self.pass_over(channel, &epoch, offset + 1..sub.offset + 1, sub.filter, truth);
         } else {
             assert!(result.publications.is_empty(), "not recovered, but publications");
         }
@@ -369,9 +402,14 @@ impl Client {
             assert!(offset > before, "client {index}: {channel}: {offset} after {before}");
             sub.offset = offset;
             let epoch = sub.epoch.clone();
-            self.pass_over(channel, &epoch, before + 1..offset, truth);
+            let filter = sub.filter;
+            self.pass_over(channel, &epoch, before + 1..offset, filter, truth);
         }
         let sub = self.live(channel, "publication");
+        if let Some(filter) = sub.filter {
+            *coverage.entry("publication: filtered".into()).or_default() += 1;
+            assert!(truth.passes(filter, &data), "client {index}: {channel}: not wanted by {filter:?}");
+        }
         let (publisher, number) = truth::parse(&data);
         let before = sub.numbers.insert(publisher, number);
         assert!(before < Some(number), "client {index}: {channel}: {number} after {before:?} of {publisher}");

@@ -1,11 +1,13 @@
 //! One client: what it sends and what it believes. What it checks of all it is told is in `check`.
 
-use super::{knobs, truth::Truth};
+use super::{filter::Filter, knobs, truth::Truth};
 use crate::{
     model::{ConnKey, Protocol},
     stdx::rng::Rng,
     wire::{
-        client::{self, Command, HistoryRequest, PublishRequest, Request, Since, SubscribeRequest},
+        client::{
+            self, Command, ConnectRequest, HistoryRequest, PublishRequest, Request, Since, SubscribeRequest,
+        },
         deflate::Inflater,
     },
 };
@@ -52,11 +54,15 @@ pub enum Expect {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish {
     pub delta: bool,
+    pub filter: Option<Filter>,
+    pub numbered: bool,
 }
 
 impl Wish {
-    pub fn draw(rng: &mut Rng) -> Self {
-        Self { delta: rng.below(2) > 0 }
+    /// Who wants a filter where there is none would be refused.
+    pub fn draw(rng: &mut Rng, channel: &str) -> Self {
+        let filter = Filter::draw(rng).filter(|_| knobs::has_variants(channel));
+        Self { delta: rng.below(2) > 0, filter, numbered: rng.below(2) > 0 }
     }
 }
 
@@ -78,6 +84,9 @@ pub struct Sub {
     pub delta: bool,
     /// The payload of the last publication.
     pub base: Option<Vec<u8>>,
+    pub filter: Option<Filter>,
+    /// What the channel is called in its messages; 0: by its name.
+    pub number: u64,
 }
 
 #[derive(Debug)]
@@ -191,7 +200,8 @@ impl Client {
     pub fn connect(&mut self, core: usize, conn: ConnKey) {
         self.at = Some((core, conn));
         self.incarnation += 1;
-        self.command(Request::Connect(Box::default()), Expect::Connect);
+        let request = ConnectRequest { name: "go".into(), ..ConnectRequest::default() };
+        self.command(Request::Connect(Box::new(request)), Expect::Connect);
     }
 
     pub fn subscribe(&mut self, channel: &str, recover: bool, flag: i64, wish: Wish) {
@@ -218,7 +228,8 @@ impl Client {
             recover: recover.is_some(),
             epoch: epoch.into(),
             offset,
-            flag,
+            flag: flag | i64::from(wish.numbered),
+            tags_filter: wish.filter.map(|filter| Box::new(filter.node())),
             delta: if wish.delta { "fossil".into() } else { "".into() },
             ..SubscribeRequest::default()
         };

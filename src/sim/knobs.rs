@@ -47,7 +47,8 @@ pub fn is_positioned(channel: &str) -> bool {
     !channel.starts_with("plain") && !channel.starts_with("joins")
 }
 
-pub fn has_deltas(channel: &str) -> bool {
+/// Deltas, filters and numbers.
+pub fn has_variants(channel: &str) -> bool {
     is_positioned(channel)
 }
 
@@ -109,6 +110,7 @@ impl Knobs {
         if rng.below(4) == 0 {
             settings.client.channel_position_max_time_lag = Duration::from_millis(20 << rng.below(6));
         }
+        settings.client.tags_filter_groups_max = 1 + rng.below(6) as usize;
         settings.client.recovery_max_publication_limit = 5 + rng.below(60) as usize;
         settings.websocket.frame_size_target = 128 << rng.below(8);
         settings.websocket.compression_min_size = rng.below(400) as usize;
@@ -134,6 +136,8 @@ impl Knobs {
             force_recovery: true,
             allowed_delta_types: vec!["fossil".into()],
             delta_publish: deltas,
+            allow_tags_filter: true,
+            allow_channel_compaction: true,
             ..open.clone()
         };
         let recoverable = ChannelOptions {
@@ -150,6 +154,8 @@ impl Knobs {
         let with_deltas = ChannelOptions {
             allowed_delta_types: vec!["fossil".into()],
             delta_publish: true,
+            allow_tags_filter: true,
+            allow_channel_compaction: true,
             ..open.clone()
         };
         settings.channel.namespaces = [

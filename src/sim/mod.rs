@@ -19,6 +19,7 @@ mod acts;
 mod api;
 mod check;
 mod client;
+mod filter;
 mod finish;
 mod knobs;
 mod mesh;
@@ -131,6 +132,8 @@ const MUST_HAPPEN: &[&str] = &[
     "counter: not JSON",
     "counter: insufficient state",
     "publication: patch",
+    "publication: filtered",
+    "push: numbered",
     "ping: protocol",
     "ping: WebSocket",
     "pending: Subscribe answered",

@@ -1,5 +1,6 @@
 //! What was published where, as far as anybody was told: no two clients may be told different things.
 
+use super::filter::Filter;
 use crate::wire::json::is_json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +16,10 @@ pub struct Truth {
     payloads_next: u64,
     /// Payloads somebody tried to publish, by channel.
     tried: BTreeMap<String, BTreeSet<Vec<u8>>>,
+    /// The value of the tag of each payload that has one.
+    tagged: BTreeMap<Vec<u8>, &'static str>,
+    /// Places that were passed over for a filter, whether for a JSON client or not.
+    unwanted: BTreeMap<(String, String, u64), BTreeSet<(Filter, bool)>>,
     /// How many of them are not JSON.
     binary: BTreeMap<String, usize>,
 }
@@ -47,9 +52,33 @@ impl Truth {
         }
         let place = (channel.to_owned(), epoch.to_owned(), offset);
         assert!(!self.skipped.contains(&place) || !is_json(payload), "{place:?} was withheld");
+        for &(filter, json) in self.unwanted.get(&place).into_iter().flatten() {
+            let wanted = self.passes(filter, payload) && (!json || is_json(payload));
+            assert!(!wanted, "{place:?} was not told to {filter:?}");
+        }
         let stream = self.streams.entry((place.0, place.1)).or_default();
         let known = stream.entry(offset).or_insert_with(|| payload.to_vec());
         assert_eq!(known, payload, "{channel} {epoch} {offset}: two payloads at one place");
+    }
+
+    /// `payload` will be published with this tag.
+    pub fn tag(&mut self, payload: &[u8], value: &'static str) {
+        self.tagged.insert(payload.to_vec(), value);
+    }
+
+    pub fn passes(&self, filter: Filter, payload: &[u8]) -> bool {
+        filter.passes(self.tagged.get(payload).copied().unwrap_or_default())
+    }
+
+    /// A client with this filter was not told what stands at this place.
+    pub fn unwanted(&mut self, channel: &str, epoch: &str, offset: u64, filter: Filter, json: bool) {
+        let known = self.streams.get(&(channel.to_owned(), epoch.to_owned()));
+        if let Some(payload) = known.and_then(|stream| stream.get(&offset)) {
+            let wanted = self.passes(filter, payload) && (!json || is_json(payload));
+            assert!(!wanted, "{channel} {epoch} {offset}: not told to {filter:?}");
+        }
+        let place = (channel.to_owned(), epoch.to_owned(), offset);
+        self.unwanted.entry(place).or_default().insert((filter, json));
     }
 
     /// A JSON client was not told what stands at this place.

@@ -5,15 +5,19 @@
 //! encoded once, back to back, as finished frames in the turn's segment, and each member gets one span. A
 //! group of one encodes into its member's open frame.
 //!
-//! What sets a group apart from the plain one of its channel, it remembers in its variant: see `delta`.
+//! What sets a group apart from the plain one of its channel, it remembers in its variant.
 //!
 //! What is not JSON never enters a JSON group and is counted. Limits are those of the outboxes; the list of a
 //! turn is bounded by the turn.
 
 mod delta;
 mod encode;
+mod filter;
 #[cfg(test)]
 mod tests;
+mod variant;
+
+pub use filter::{Filter, FilterError};
 
 use crate::{
     broker::outbox::{Framing, WritePath},
@@ -24,6 +28,7 @@ use crate::{
 };
 use delta::Deltas;
 use std::sync::Arc;
+use variant::Variant;
 
 /// Names a group on its core.
 pub type GroupKey = Key;
@@ -37,6 +42,8 @@ pub struct Class {
     pub join_leave: bool,
     /// Members can make a publication of the difference to the one before.
     pub delta: bool,
+    /// What members call the channel in publications, joins and leaves; 0: by its name.
+    pub number: u32,
 }
 
 /// Something that happened in a channel and that its subscribers are told.
@@ -54,13 +61,6 @@ pub enum Note {
     },
     Join(Arc<ClientInfo>),
     Leave(Arc<ClientInfo>),
-}
-
-/// What a group that is not plain remembers.
-#[derive(Debug, Default)]
-struct Variant {
-    /// With deltas: what all members were told last. Once set, nobody joins any more.
-    base: Option<Arc<Publication>>,
 }
 
 #[derive(Debug)]
@@ -110,9 +110,9 @@ impl Groups {
         }
     }
 
-    /// An empty group.
-    pub fn create(&mut self, channel: Arc<str>, class: Class) -> GroupKey {
-        let variant = class.delta.then(Box::default);
+    /// An empty group. With a filter its members are told only what passes.
+    pub fn create(&mut self, channel: Arc<str>, class: Class, filter: Option<Arc<Filter>>) -> GroupKey {
+        let variant = Variant::new(class, filter);
         self.groups.insert(Group { channel, class, members: Vec::new(), notes: Vec::new(), variant })
     }
 
@@ -163,13 +163,11 @@ impl Groups {
         self.groups.get(group).map_or(&[], |group| &group.members)
     }
 
-    /// Whether a subscriber of this class may become a member.
+    /// Whether a subscriber of this class and with this filter may become a member.
     #[must_use]
-    pub fn takes(&self, group: GroupKey, class: Class) -> bool {
-        let fresh = |variant: &Variant| variant.base.is_none();
-        self.groups
-            .get(group)
-            .is_some_and(|group| group.class == class && group.variant.as_deref().is_none_or(fresh))
+    pub fn takes(&self, group: GroupKey, class: Class, filter: Option<&Arc<Filter>>) -> bool {
+        let takes = |group: &Group| group.class == class && Variant::takes(group.variant.as_deref(), filter);
+        self.groups.get(group).is_some_and(takes)
     }
 
     /// The name of the group's channel.
@@ -182,9 +180,9 @@ impl Groups {
     #[must_use]
     pub fn are_alike(&self, group: GroupKey, other: GroupKey) -> bool {
         let both = self.groups.get(group).zip(self.groups.get(other)).filter(|_| group != other);
-        both.is_some_and(|(one, other)| {
-            let base = |group: &Group| Some(Arc::as_ptr(group.variant.as_ref()?.base.as_ref()?));
-            one.class == other.class && base(one).is_some() && base(one) == base(other)
+        both.filter(|(one, other)| one.class == other.class).is_some_and(|(one, other)| {
+            let variants = one.variant.as_deref().zip(other.variant.as_deref());
+            variants.is_some_and(|(one, other)| one.are_alike(other))
         })
     }
 
@@ -230,20 +228,22 @@ impl Groups {
             if group.class.protocol == Protocol::Json && !*json.get_or_insert_with(|| note.is_json()) {
                 continue;
             }
+            let note = match &mut group.variant {
+                None => note.clone(),
+                Some(variant) => {
+                    let was_told = variant.is_told();
+                    let adapted = variant.adapt(note, group.class, &mut self.deltas, counters);
+                    if !was_told && variant.is_told() {
+                        self.told.push(key);
+                    }
+                    let Some(note) = adapted else { continue };
+                    note
+                }
+            };
             if group.notes.is_empty() {
                 group.notes = self.spare_lists.pop().unwrap_or_default();
                 self.touched.push(key);
             }
-            let note = match (&mut group.variant, note) {
-                (Some(variant), Note::Publication { publication, .. }) => {
-                    if variant.base.is_none() {
-                        self.told.push(key);
-                    }
-                    let protocol = group.class.protocol;
-                    delta::note(&mut variant.base, publication, protocol, &mut self.deltas, counters)
-                }
-                _ => note.clone(),
-            };
             group.notes.push(note);
         }
         if json == Some(false) {
@@ -259,7 +259,7 @@ impl Groups {
         if let &[only] = group.members.as_slice() {
             for note in &notes {
                 write.message(only, |out, frame_start| {
-                    encode::note(group.class.protocol, &group.channel, note, out, frame_start);
+                    encode::note(group.class, &group.channel, note, out, frame_start);
                 });
             }
         } else {
@@ -293,7 +293,7 @@ fn share(group: &Group, notes: &[Note], frame_max: usize, frame: &mut Vec<u8>, w
     let mut frames = 0;
     let mut shared = None;
     for (index, note) in notes.iter().enumerate() {
-        encode::note(group.class.protocol, &group.channel, note, frame, 0);
+        encode::note(group.class, &group.channel, note, frame, 0);
         if frame.len() < frame_max && index + 1 < notes.len() {
             continue;
         }
@@ -315,6 +315,12 @@ fn share(group: &Group, notes: &[Note], frame_max: usize, frame: &mut Vec<u8>, w
 }
 
 impl Class {
+    /// The class of those who wish nothing.
+    #[must_use]
+    pub const fn plain(framing: Framing, protocol: Protocol) -> Self {
+        Self { framing, protocol, join_leave: false, delta: false, number: 0 }
+    }
+
     fn wants(self, note: &Note) -> bool {
         match note {
             Note::Publication { .. } | Note::Patched { .. } => true,

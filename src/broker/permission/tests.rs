@@ -225,7 +225,7 @@ fn publish_presence_and_history_exhaustively() {
 
 #[test]
 fn grants_exhaustively() {
-    every(21, |bit| {
+    every(23, |bit| {
         let mut options = ChannelOptions {
             allow_positioning: bit(0),
             force_positioning: bit(1),
@@ -239,14 +239,20 @@ fn grants_exhaustively() {
             allow_presence_for_client: bit(9),
             allow_presence_for_subscriber: bit(10),
             allow_presence_for_anonymous: bit(11),
+            allow_channel_compaction: bit(21),
             allowed_delta_types: if bit(19) { vec!["fossil".into()] } else { vec![] },
             ..ChannelOptions::default()
         };
         let keeps = bit(12);
         history(&mut options, keeps, keeps);
         let who = Who { user: if bit(13) { "" } else { "42" }, insecure: bit(14), subscribed: bit(15) };
-        let wishes =
-            Grants { positioned: bit(16), recoverable: bit(17), join_leave: bit(18), delta: bit(20) };
+        let wishes = Grants {
+            positioned: bit(16),
+            recoverable: bit(17),
+            join_leave: bit(18),
+            delta: bit(20),
+            numbered: bit(22),
+        };
         // The client is about to be a subscriber, whatever it is while it asks.
         let history = reasons((bit(6), bit(7), bit(8)), bit(13), true, bit(14));
         let presence = reasons((bit(9), bit(10), bit(11)), bit(13), true, bit(14));
@@ -259,6 +265,7 @@ fn grants_exhaustively() {
             want.positioned = true;
         }
         want.delta = bit(19) && bit(20);
+        want.numbered = bit(21) && bit(22);
         if bit(4) {
             want.join_leave = bit(5) || (wishes.join_leave && presence);
         }

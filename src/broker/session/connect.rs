@@ -21,6 +21,10 @@ const REFUSED_CLOSE_MS: u64 = 5_000;
 /// Longest time to live clients are told of: a year.
 const TTL_MAX: u64 = 365 * 24 * 3600;
 
+/// SDKs, as they call themselves, that find a channel by its number in Protobuf. centrifuge-js does not: there a
+/// number of 64 bits is an object, equal to none, and what comes by number is lost. In JSON it does.
+const READERS_OF_NUMBERS: [&str; 6] = ["python", "go", "dart", "swift", "java", "csharp"];
+
 impl Core {
     pub(super) fn connect(&mut self, conn: ConnKey, id: u32, request: &ConnectRequest<'_>) -> Step {
         let (claims, by_token) = match self.identify(conn, &request.token) {
@@ -57,6 +61,7 @@ impl Core {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.info = Some(info);
             session.header_user = None;
+            session.reads_numbers |= READERS_OF_NUMBERS.contains(&&*request.name);
             session.account = account;
         }
         if user.is_empty() {
@@ -224,6 +229,7 @@ impl Core {
                 channel: &sub.channel,
                 info: with_chan_info(info, sub.info.as_ref()),
                 grants,
+                filter: None,
                 recover: recover.filter(|_| grants.recoverable),
                 reject_unrecovered: false,
                 origin: SubscribeOrigin::Connect { data: sub.data.clone() },

@@ -151,7 +151,7 @@ impl Core {
             if let Some(channel) = self.hub.get_mut(pending.hub) {
                 channel.waiting -= 1;
             }
-            self.join_group(conn, pending.hub, pending.grants);
+            self.join_group(conn, pending.hub, pending.grants, None);
             if pending.grants.positioned {
                 self.schedule_position_check(pending.hub);
             }

@@ -40,6 +40,8 @@ pub struct Session {
     pub state: State,
     /// Pings are WebSocket frames, not protocol messages.
     pub websocket_pings: bool,
+    /// A number may stand for the name of a channel, if the client says so.
+    pub reads_numbers: bool,
     /// The user a proxy vouches for.
     pub header_user: Option<Arc<str>>,
     /// What its connection token said; none without one.
@@ -157,6 +159,7 @@ impl Session {
             framing,
             state: State::New,
             websocket_pings,
+            reads_numbers: protocol == Protocol::Json,
             header_user: None,
             account: None,
             connecting: None,

@@ -8,7 +8,7 @@ use crate::{
     auth::{Overrides, SubscribeClaims},
     broker::{
         core::Core,
-        group::Class,
+        group::{Class, Filter, FilterError},
         hub::HubKey,
         mesh::{Ask, AskKey, Recover, SubscribeAsk, Subscribed},
         pending::{Pending, SubscribeOrigin, SubscribePending},
@@ -27,12 +27,16 @@ pub(in crate::broker) struct Joining<'a> {
     pub channel: &'a str,
     pub info: Arc<ClientInfo>,
     pub grants: Grants,
+    pub filter: Option<Arc<Filter>>,
     pub recover: Option<Recover>,
     pub reject_unrecovered: bool,
     pub origin: SubscribeOrigin,
     /// As in [`Subscription`].
     pub expires_ms: u64,
 }
+
+/// Bit of `SubscribeRequest::flag`: a number may stand for the channel's name.
+const CHANNEL_COMPACTION: i64 = 1;
 
 /// Bit of `SubscribeRequest::flag`: answer error 112 instead of "not recovered".
 const REJECT_UNRECOVERED: i64 = 2;
@@ -50,6 +54,10 @@ impl Core {
             Ok(found) => found,
             Err(refusal) => return self.refuse_by(conn, id, refusal),
         };
+        let filter = match self.tags_filter(request) {
+            Ok(filter) => filter,
+            Err(error) => return self.refuse(conn, id, error),
+        };
         let (expires_ms, ttl) = match self.time_left(claims.expires_unix_ms) {
             Ok(left) => left,
             Err(error) => return self.refuse(conn, id, error),
@@ -61,6 +69,7 @@ impl Core {
             channel,
             info: with_chan_info(info, claims.info.as_ref()),
             grants,
+            filter,
             recover,
             reject_unrecovered: request.flag & REJECT_UNRECOVERED != 0,
             origin: SubscribeOrigin::Client { id, ttl, data: claims.data },
@@ -99,9 +108,6 @@ impl Core {
             let invalid = ErrorCode::PermissionDenied.into();
             self.check_subscription_token(conn, channel, &request.token, invalid)?
         };
-        if request.has_tags_filter {
-            return Err(ErrorCode::BadRequest.into());
-        }
         if request.kind != 0 {
             return Err(ErrorCode::PermissionDenied.into());
         }
@@ -109,9 +115,23 @@ impl Core {
             positioned: request.positioned,
             recoverable: request.recoverable,
             join_leave: request.join_leave,
-            delta: !request.delta.is_empty(),
+            // What passes a filter follows on nothing that all who get it have.
+            delta: !request.delta.is_empty() && request.tags_filter.is_none(),
+            numbered: request.flag & CHANNEL_COMPACTION != 0 && session.reads_numbers,
         };
         Ok((self.grants(conn, channel, wishes, claims.overrides)?, claims))
+    }
+
+    fn tags_filter(&self, request: &SubscribeRequest<'_>) -> Result<Option<Arc<Filter>>, ErrorCode> {
+        let Some(node) = &request.tags_filter else { return Ok(None) };
+        if !self.channels.resolve(&request.channel)?.allow_tags_filter {
+            return Err(ErrorCode::BadRequest);
+        }
+        match Filter::new(node, self.settings.client.tags_filter_size_max) {
+            Ok(filter) => Ok(Some(Arc::new(filter))),
+            Err(FilterError::Malformed) => Err(ErrorCode::BadRequest),
+            Err(FilterError::TooLarge) => Err(ErrorCode::LimitExceeded),
+        }
     }
 
     /// What a subscription of this client to `channel` gets of what it wishes.
@@ -145,7 +165,8 @@ impl Core {
 
     /// Sends the ask; false when there is no credit (nothing happened then).
     pub(in crate::broker) fn ask_subscribe(&mut self, conn: ConnKey, joining: Joining<'_>) -> bool {
-        let Joining { channel, info, grants, recover, reject_unrecovered, origin, expires_ms } = joining;
+        let Joining { channel, info, grants, filter, recover, reject_unrecovered, origin, expires_ms } =
+            joining;
         let reject_unrecovered = reject_unrecovered && recover.is_some();
         let cache = self.channels.resolve(channel).is_ok_and(recovers_cache);
         let recover = recover.or_else(|| self.recover_unasked(channel, grants));
@@ -161,6 +182,7 @@ impl Core {
             client: info.client,
             hub,
             grants,
+            filter,
             recover_from: recover.as_ref().map(|recover| if cache { u64::MAX } else { recover.offset }),
             origin,
             late: false,
@@ -220,8 +242,11 @@ impl Core {
             return;
         }
         self.withhold(pending.conn, &mut answer.publications);
+        if let Some(filter) = &pending.filter {
+            answer.publications.retain(|publication| filter.wants(&publication.tags));
+        }
         self.tell_subscribed(&pending, &answer);
-        self.join_group(pending.conn, hub, pending.grants);
+        self.join_group(pending.conn, hub, pending.grants, pending.filter);
         if pending.grants.positioned {
             self.schedule_position_check(hub);
         }
@@ -260,8 +285,10 @@ impl Core {
                 let patches = grants
                     .delta
                     .then(|| self.groups.patches(&answer.publications, protocol, &mut self.counters));
-                let offset =
-                    if answer.recovered { pending.recover_from.unwrap_or(top) } else { top }.min(top);
+                // Nothing of what was missed is wanted: the client is at the top, and may stay away longer.
+                let nothing_wanted = pending.filter.is_some() && answer.publications.is_empty();
+                let from = pending.recover_from.filter(|_| answer.recovered && !nothing_wanted);
+                let offset = from.map_or(top, |from| from.min(top));
                 let result = SubscribeResult {
                     expires: *ttl > 0,
                     ttl: *ttl,
@@ -274,6 +301,7 @@ impl Core {
                     recovered: answer.recovered,
                     was_recovering: pending.recover_from.is_some(),
                     patches: patches.as_deref(),
+                    number: if grants.numbered { number(pending.hub) } else { 0 },
                 };
                 self.reply(pending.conn, *id, &Reply::Subscribe(&result));
             }
@@ -300,16 +328,27 @@ impl Core {
 
     /// From here on the client gets what the channel's group gets. Lists are closed before somebody joins,
     /// so a member starts at a frame boundary.
-    pub(super) fn join_group(&mut self, conn: ConnKey, hub: HubKey, grants: Grants) {
+    pub(super) fn join_group(
+        &mut self,
+        conn: ConnKey,
+        hub: HubKey,
+        grants: Grants,
+        filter: Option<Arc<Filter>>,
+    ) {
         let Some(session) = self.sessions.get(conn) else { return };
         let Grants { join_leave, delta, .. } = grants;
-        let class = Class { framing: session.framing, protocol: session.protocol, join_leave, delta };
+        let number = if grants.numbered { number(hub) } else { 0 };
+        let plain = Class::plain(session.framing, session.protocol);
+        let class = Class { join_leave, delta, number, ..plain };
         let Some(channel) = self.hub.get_mut(hub) else { return };
         channel.live += 1;
-        let group = match channel.groups.iter().find(|&&group| self.groups.takes(group, class)) {
+        // Looking for those with an equal filter costs more than their company saves when there are many.
+        let alone = filter.is_some() && channel.groups.len() >= self.settings.client.tags_filter_groups_max;
+        let mut groups = channel.groups.iter().filter(|_| !alone);
+        let group = match groups.find(|&&group| self.groups.takes(group, class, filter.as_ref())) {
             Some(&group) => group,
             None => {
-                let group = self.groups.create(Arc::clone(&channel.name), class);
+                let group = self.groups.create(Arc::clone(&channel.name), class, filter);
                 channel.groups.push(group);
                 group
             }
@@ -398,4 +437,9 @@ impl Core {
     pub(in crate::broker) fn owner(&self, channel: &str) -> CoreId {
         self.owners.of(channel)
     }
+}
+
+/// What may stand for the name of a channel as long as this core has subscribers of it.
+fn number(hub: HubKey) -> u32 {
+    hub.index + 1
 }

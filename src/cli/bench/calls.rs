@@ -250,7 +250,9 @@ impl Load for Book<'_, '_> {
                 ServerMessage::Reply { id, reply } if conn == self.caller => {
                     self.on_reply(id, &reply, now_ns)?
                 }
-                ServerMessage::Reply { .. } | ServerMessage::Push { .. } => {}
+                ServerMessage::Reply { .. }
+                | ServerMessage::Push { .. }
+                | ServerMessage::NumberedPush { .. } => {}
             }
         }
         if conn == self.caller {

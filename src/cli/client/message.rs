@@ -99,6 +99,10 @@ fn message(message: ServerMessage<'_>) -> Message {
         ServerMessage::Push { channel, push } => {
             Message { id: 0, body: Body::Push { channel: channel.into_owned(), event: event(push) } }
         }
+        // Nobody here asks for numbers.
+        ServerMessage::NumberedPush { number, push } => {
+            Message { id: 0, body: Body::Push { channel: format!("number {number}"), event: event(push) } }
+        }
     }
 }
 

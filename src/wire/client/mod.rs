@@ -96,12 +96,24 @@ pub struct SubscribeRequest<'a> {
     pub recoverable: bool,
     pub join_leave: bool,
     pub delta: Cow<'a, str>,
-    /// Set when a tags filter was given (its content is not decoded yet).
-    pub has_tags_filter: bool,
+    /// Which publications are wanted.
+    pub tags_filter: Option<Box<FilterNode<'a>>>,
     /// Bit 0: channel compaction; bit 1 (value 2): error 112 instead of "not recovered".
     pub flag: i64,
     /// 0 stream, 1 map, 2 map_clients, 3 map_users, 4 shared_poll.
     pub kind: i32,
+}
+
+/// A tags filter as a client wrote it: an operator over nodes, or a comparison of one tag.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct FilterNode<'a> {
+    /// `and`, `or`, `not`; empty for a comparison.
+    pub op: Cow<'a, str>,
+    pub key: Cow<'a, str>,
+    pub cmp: Cow<'a, str>,
+    pub val: Cow<'a, str>,
+    pub vals: Vec<Cow<'a, str>>,
+    pub nodes: Vec<FilterNode<'a>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -196,6 +208,8 @@ pub struct SubscribeResult<'a> {
     pub data: &'a [u8],
     /// Deltas were agreed on: the publications are written as [`Push::Patched`], each with its patch.
     pub patches: Option<&'a [Patch]>,
+    /// The number that stands for the channel in publications, joins and leaves; 0: its name does.
+    pub number: u32,
 }
 
 /// What makes a publication's payload of the one before (`wire::fossil`); `None`: the payload stands for itself.
@@ -284,7 +298,12 @@ pub fn encode_reply(protocol: Protocol, id: u32, reply: &Reply<'_>, out: &mut Ve
 /// Appends one push as it stands inside a frame; as [`encode_reply`]. An empty `channel`: the push concerns
 /// the connection.
 pub fn encode_push(protocol: Protocol, channel: &str, push: &Push<'_>, out: &mut Vec<u8>) {
-    append(protocol, &reply::PushReply { channel, push }, out);
+    append(protocol, &reply::PushReply { channel: reply::Named::Name(channel), push }, out);
+}
+
+/// The same for a client who knows the channel by this number.
+pub fn encode_numbered_push(protocol: Protocol, number: u32, push: &Push<'_>, out: &mut Vec<u8>) {
+    append(protocol, &reply::PushReply { channel: reply::Named::Number(number), push }, out);
 }
 
 /// The payload or patch in the `data` of a publication for those who agreed on deltas; `None` when it is none.

@@ -4,13 +4,14 @@
 //! reads back. Fields the server never sets are passed over.
 
 use super::{
-    Command, ConnectRequest, DecodeError, HistoryRequest, PublishRequest, Request, Since, SubscribeRequest,
-    append,
+    Command, ConnectRequest, DecodeError, FilterNode, HistoryRequest, PublishRequest, Request, Since,
+    SubscribeRequest, append,
     reply::Nothing,
     request::Messages,
     schema::{
-        command, connect_request, history_request, publish_request, refresh_request, rpc_request, rpc_result,
-        stream_position, sub_refresh_request, subscribe_request, unsubscribe_request,
+        command, connect_request, filter_node, history_request, publish_request, refresh_request,
+        rpc_request, rpc_result, stream_position, sub_refresh_request, subscribe_request,
+        unsubscribe_request,
     },
     server,
     sink::{Encode, Sink},
@@ -47,8 +48,19 @@ impl<'a> Iterator for ServerMessages<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServerMessage<'a> {
     Ping,
-    Reply { id: u32, reply: ServerReply<'a> },
-    Push { channel: Cow<'a, str>, push: ServerPush<'a> },
+    Reply {
+        id: u32,
+        reply: ServerReply<'a>,
+    },
+    Push {
+        channel: Cow<'a, str>,
+        push: ServerPush<'a>,
+    },
+    /// About the channel with this number.
+    NumberedPush {
+        number: u64,
+        push: ServerPush<'a>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +127,8 @@ pub struct Subscribed<'a> {
     pub was_recovering: bool,
     pub data: &'a [u8],
     pub delta: bool,
+    /// The number that stands for the channel; 0: none.
+    pub number: u64,
 }
 
 /// A publication as a subscriber sees it.
@@ -216,11 +230,22 @@ impl Encode for SubscribeRequest<'_> {
         sink.flag(subscribe_request::RECOVERABLE, self.recoverable);
         sink.flag(subscribe_request::JOIN_LEAVE, self.join_leave);
         sink.text(subscribe_request::DELTA, &self.delta);
-        if self.has_tags_filter {
-            sink.message(subscribe_request::TF, &Nothing);
+        if let Some(filter) = &self.tags_filter {
+            sink.message(subscribe_request::TF, &**filter);
         }
         sink.int(subscribe_request::FLAG, self.flag);
         sink.int(subscribe_request::TYPE, self.kind.into());
+    }
+}
+
+impl Encode for FilterNode<'_> {
+    fn fields<S: Sink>(&self, sink: &mut S) {
+        sink.text(filter_node::OP, &self.op);
+        sink.text(filter_node::KEY, &self.key);
+        sink.text(filter_node::CMP, &self.cmp);
+        sink.text(filter_node::VAL, &self.val);
+        sink.texts(filter_node::VALS, &self.vals);
+        sink.list(filter_node::NODES, self.nodes.iter());
     }
 }
 

@@ -105,6 +105,7 @@ impl Encode for SubscribeResult<'_> {
         sink.payload(subscribe_result::DATA, self.data);
         sink.flag(subscribe_result::WAS_RECOVERING, self.was_recovering);
         sink.flag(subscribe_result::DELTA, self.patches.is_some());
+        sink.uint(subscribe_result::ID, self.number.into());
     }
 }
 
@@ -238,9 +239,16 @@ impl Encode for Patched<'_> {
     }
 }
 
+/// How a push says which channel it is about.
+#[derive(Clone, Copy)]
+pub(super) enum Named<'p> {
+    Name(&'p str),
+    Number(u32),
+}
+
 /// A push as it stands in a reply (`Reply.push`).
 pub(super) struct PushReply<'p, 'a> {
-    pub channel: &'p str,
+    pub channel: Named<'p>,
     pub push: &'p Push<'a>,
 }
 
@@ -252,14 +260,17 @@ impl Encode for PushReply<'_, '_> {
 }
 
 struct PushMessage<'p, 'a> {
-    channel: &'p str,
+    channel: Named<'p>,
     push: &'p Push<'a>,
 }
 
 impl Encode for PushMessage<'_, '_> {
     #[inline]
     fn fields<S: Sink>(&self, sink: &mut S) {
-        sink.text(push::CHANNEL, self.channel);
+        match self.channel {
+            Named::Name(name) => sink.text(push::CHANNEL, name),
+            Named::Number(number) => sink.uint(push::ID, number.into()),
+        }
         match *self.push {
             Push::Publication { publication, epoch } => {
                 sink.message(push::PUB, &Published { publication, epoch });

@@ -1,8 +1,8 @@
 //! Commands: reading them from a frame, whatever the encoding, and what their fields mean.
 
 use super::{
-    Command, ConnectRequest, DecodeError, HistoryRequest, PublishRequest, Request, Since, SubscribeRequest,
-    quick,
+    Command, ConnectRequest, DecodeError, FilterNode, HistoryRequest, PublishRequest, Request, Since,
+    SubscribeRequest, quick,
     schema::{self, command::n},
     source::{Fields, Source},
 };
@@ -215,9 +215,37 @@ fn subscribe<'a, S: Source<'a>>(source: &mut S) -> Result<Option<SubscribeReques
             n::RECOVERABLE => it.recoverable = source.flag()?,
             n::JOIN_LEAVE => it.join_leave = source.flag()?,
             n::DELTA => it.delta = source.text()?,
-            n::TF => it.has_tags_filter = source.message(schema::nothing, |source, _| source.skip())?,
+            n::TF => it.tags_filter = filter_node(source, FILTER_DEPTH_MAX)?.map(Box::new),
             n::FLAG => it.flag = source.int64()?,
             n::TYPE => it.kind = source.int32()?,
+            _ => source.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(present.then_some(it))
+}
+
+/// Nodes inside each other that are read.
+const FILTER_DEPTH_MAX: u32 = 32;
+
+/// A node of a tags filter. What lies too deep is read as a node without content, which makes no sense.
+fn filter_node<'a, S: Source<'a>>(source: &mut S, depth: u32) -> Result<Option<FilterNode<'a>>> {
+    use schema::filter_node::{n, number};
+    let mut it = FilterNode::default();
+    let present = source.message(number, |source, number| {
+        match number {
+            n::OP if depth > 0 => it.op = source.text()?,
+            n::KEY if depth > 0 => it.key = source.text()?,
+            n::CMP if depth > 0 => it.cmp = source.text()?,
+            n::VAL if depth > 0 => it.val = source.text()?,
+            n::VALS if depth > 0 => source.list(|source| {
+                it.vals.push(source.text()?);
+                Ok(())
+            })?,
+            n::NODES if depth > 0 => source.list(|source| {
+                it.nodes.push(filter_node(source, depth - 1)?.unwrap_or_default());
+                Ok(())
+            })?,
             _ => source.skip()?,
         }
         Ok(())

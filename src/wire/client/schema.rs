@@ -48,7 +48,7 @@ messages! {
         SUB_REFRESH = 15 "sub_refresh",
     }
     push = "Push" {
-        CHANNEL = 2 "channel", PUB = 4 "pub", JOIN = 5 "join", LEAVE = 6 "leave",
+        ID = 1 "id", CHANNEL = 2 "channel", PUB = 4 "pub", JOIN = 5 "join", LEAVE = 6 "leave",
         UNSUBSCRIBE = 7 "unsubscribe", MESSAGE = 8 "message", SUBSCRIBE = 9 "subscribe",
         DISCONNECT = 11 "disconnect", REFRESH = 12 "refresh",
     }
@@ -89,6 +89,10 @@ messages! {
         EXPIRES = 1 "expires", TTL = 2 "ttl", RECOVERABLE = 3 "recoverable", EPOCH = 6 "epoch",
         PUBLICATIONS = 7 "publications", RECOVERED = 8 "recovered", OFFSET = 9 "offset",
         POSITIONED = 10 "positioned", DATA = 11 "data", WAS_RECOVERING = 12 "was_recovering", DELTA = 13 "delta",
+        ID = 14 "id",
+    }
+    filter_node = "FilterNode" {
+        OP = 1 "op", KEY = 2 "key", CMP = 3 "cmp", VAL = 4 "val", VALS = 5 "vals", NODES = 6 "nodes",
     }
     refresh_request = "RefreshRequest" { TOKEN = 1 "token" }
     refresh_result = "RefreshResult" { EXPIRES = 3 "expires", TTL = 4 "ttl" }

@@ -39,7 +39,8 @@ pub(super) fn message<'a, S: Source<'a>>(source: &mut S) -> Result<ServerMessage
         Ok(())
     })?;
     Ok(match (pushed, reply) {
-        (Some((channel, push)), _) => ServerMessage::Push { channel, push },
+        (Some((channel, 0, push)), _) => ServerMessage::Push { channel, push },
+        (Some((_, number, push)), _) => ServerMessage::NumberedPush { number, push },
         (None, Some(reply)) => ServerMessage::Reply { id, reply },
         (None, None) => ServerMessage::Ping,
     })
@@ -107,6 +108,7 @@ fn subscribed<'a, S: Source<'a>>(source: &mut S) -> Result<Subscribed<'a>> {
             n::DATA => it.data = source.payload()?,
             n::WAS_RECOVERING => it.was_recovering = source.flag()?,
             n::DELTA => it.delta = source.flag()?,
+            n::ID => it.number = source.uint64()?,
             _ => source.skip()?,
         }
         Ok(())
@@ -246,11 +248,12 @@ fn refreshed<'a, S: Source<'a>>(source: &mut S) -> Result<(bool, u32)> {
     Ok((expires, ttl))
 }
 
-fn push<'a, S: Source<'a>>(source: &mut S) -> Result<(Cow<'a, str>, ServerPush<'a>)> {
+fn push<'a, S: Source<'a>>(source: &mut S) -> Result<(Cow<'a, str>, u64, ServerPush<'a>)> {
     use schema::push::{n, number};
-    let (mut channel, mut push) = (Cow::default(), ServerPush::Other);
+    let (mut channel, mut id, mut push) = (Cow::default(), 0, ServerPush::Other);
     source.message(number, |source, number| {
         match number {
+            n::ID => id = source.uint64()?,
             n::CHANNEL => channel = source.text()?,
             n::PUB => push = ServerPush::Publication(publication(source)?),
             n::JOIN => push = ServerPush::Join(joined(source)?),
@@ -273,7 +276,7 @@ fn push<'a, S: Source<'a>>(source: &mut S) -> Result<(Cow<'a, str>, ServerPush<'
         }
         Ok(())
     })?;
-    Ok((channel, push))
+    Ok((channel, id, push))
 }
 
 fn joined<'a, S: Source<'a>>(source: &mut S) -> Result<PeerInfo<'a>> {

@@ -28,6 +28,8 @@ pub(super) trait Sink {
     fn message(&mut self, field: Field, value: &impl Encode);
     fn list<M: Encode>(&mut self, field: Field, items: impl Iterator<Item = M>);
     fn map<K: AsRef<str>, M: Encode>(&mut self, field: Field, entries: impl ExactSizeIterator<Item = (K, M)>);
+    /// A list of texts, empty ones as well.
+    fn texts(&mut self, field: Field, items: &[impl AsRef<str>]);
     fn text_map(
         &mut self,
         field: Field,
@@ -184,6 +186,20 @@ impl Sink for Json<'_> {
     ) {
         if entries.len() > 0 {
             self.map_always(field, entries);
+        }
+    }
+
+    fn texts(&mut self, field: Field, items: &[impl AsRef<str>]) {
+        if !items.is_empty() {
+            self.key(field);
+            self.out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    self.out.push(b',');
+                }
+                write_string(self.out, item.as_ref());
+            }
+            self.out.push(b']');
         }
     }
 
@@ -386,6 +402,14 @@ impl<W: Wire> Sink for W {
     ) {
         for (key, value) in entries {
             self.message(field, &Entry(key, &value));
+        }
+    }
+
+    fn texts(&mut self, field: Field, items: &[impl AsRef<str>]) {
+        for item in items {
+            self.varint(tag(field, LEN));
+            self.varint(item.as_ref().len() as u64);
+            self.bytes(item.as_ref().as_bytes());
         }
     }
 

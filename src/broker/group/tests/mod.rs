@@ -3,10 +3,9 @@ use crate::{broker::outbox::Limits, model::ClientId, wire::deflate::Options};
 
 mod model;
 
-const TEXT: Class =
-    Class { framing: Framing::WebSocketText, protocol: Protocol::Json, join_leave: false, delta: false };
+const TEXT: Class = Class::plain(Framing::WebSocketText, Protocol::Json);
 const BINARY: Class =
-    Class { framing: Framing::WebSocketBinary, protocol: Protocol::Protobuf, join_leave: true, delta: false };
+    Class { join_leave: true, ..Class::plain(Framing::WebSocketBinary, Protocol::Protobuf) };
 const LIMITS: Limits = Limits {
     queue_max: 1 << 20,
     frame_size_target: 200,
@@ -50,7 +49,7 @@ impl Bench {
         let mut next = 0;
         let mut keys = Vec::new();
         for &(class, members) in groups {
-            let key = it.groups.create("news".into(), class);
+            let key = it.groups.create("news".into(), class, None);
             for place in 0..members {
                 it.write.open(conn(next));
                 it.write.set_framing(conn(next), class.framing);
@@ -85,7 +84,7 @@ impl Bench {
 
 fn message(class: Class, note: &Note, before: usize) -> Vec<u8> {
     let mut out = vec![b'.'; before];
-    encode::note(class.protocol, "news", note, &mut out, 0);
+    encode::note(class, "news", note, &mut out, 0);
     out.split_off(before)
 }
 

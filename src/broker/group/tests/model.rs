@@ -73,7 +73,7 @@ fn classes() -> impl Iterator<Item = Class> {
     ]
     .into_iter()
     .flat_map(|(framing, protocol)| {
-        [true, false].map(|join_leave| Class { framing, protocol, join_leave, delta: false })
+        [true, false].map(|join_leave| Class { join_leave, ..Class::plain(framing, protocol) })
     })
 }
 
@@ -89,7 +89,7 @@ impl World {
         let mut groups = Groups::new(limits.frame_size_target);
         let keys = (0..CHANNELS.len())
             .flat_map(|channel| classes().map(move |class| (channel, class)))
-            .map(|(channel, class)| ((channel, class), groups.create(CHANNELS[channel].into(), class)))
+            .map(|(channel, class)| ((channel, class), groups.create(CHANNELS[channel].into(), class, None)))
             .collect();
         Ok(Self {
             write: WritePath::new(limits),
@@ -142,8 +142,7 @@ impl World {
         let note = Note::publication(payload.as_bytes(), true);
         let client = &mut self.clients[at];
         let class = client.class;
-        let encode =
-            |out: &mut Vec<u8>, start: usize| encode::note(class.protocol, "reply", &note, out, start);
+        let encode = |out: &mut Vec<u8>, start: usize| encode::note(class, "reply", &note, out, start);
         let accepted = self.write.message(client.conn, encode);
         assert!(accepted || client.end != End::Open || self.write.pending(client.conn) > 0);
         let mut message = Vec::new();
@@ -186,7 +185,7 @@ impl World {
             let wanted = matches!(note, Note::Publication { .. }) || client.class.join_leave;
             if wanted && (json || client.class.protocol == Protocol::Protobuf) {
                 let mut message = Vec::new();
-                encode::note(client.class.protocol, CHANNELS[channel], &note, &mut message, 0);
+                encode::note(client.class, CHANNELS[channel], &note, &mut message, 0);
                 client.tell(Some(channel), &message);
             }
         }

@@ -3,8 +3,8 @@
 use crate::{
     model::{ClientId, ClientInfo, ErrorCode, Publication, Unsubscribe},
     wire::client::{
-        Command, ConnectRequest, ConnectResult, HistoryRequest, PublishRequest, Push, Reply, Request, Since,
-        SubscribeRequest, SubscribeResult,
+        Command, ConnectRequest, ConnectResult, FilterNode, HistoryRequest, PublishRequest, Push, Reply,
+        Request, Since, SubscribeRequest, SubscribeResult,
     },
 };
 use arbitrary::{Result, Unstructured};
@@ -98,6 +98,7 @@ pub fn subscribe_result<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<Subscribe
         was_recovering: u.arbitrary()?,
         data: &parts.payload,
         patches: None,
+        number: u.arbitrary()?,
     })
 }
 
@@ -176,9 +177,21 @@ fn subscribe_request<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<SubscribeReq
         recoverable: u.arbitrary()?,
         join_leave: u.arbitrary()?,
         delta: cow(u, parts)?,
-        has_tags_filter: u.arbitrary()?,
+        tags_filter: if u.arbitrary()? { Some(Box::new(filter_node(u, parts, 2)?)) } else { None },
         flag: u.arbitrary()?,
         kind: u.arbitrary()?,
+    })
+}
+
+fn filter_node<'a>(u: &mut U<'_>, parts: &'a Parts, depth: usize) -> Result<FilterNode<'a>> {
+    let (values, nodes) = (u.int_in_range(0..=2)?, u.int_in_range(0..=depth)?);
+    Ok(FilterNode {
+        op: cow(u, parts)?,
+        key: cow(u, parts)?,
+        cmp: cow(u, parts)?,
+        val: cow(u, parts)?,
+        vals: (0..values).map(|_| cow(u, parts)).collect::<Result<_>>()?,
+        nodes: (0..nodes).map(|_| filter_node(u, parts, depth - 1)).collect::<Result<_>>()?,
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     model::Protocol,
     wire::client::{
-        Command, ConnectRequest, DecodeError, HistoryRequest, PublishRequest, Request, Since,
+        Command, ConnectRequest, DecodeError, FilterNode, HistoryRequest, PublishRequest, Request, Since,
         SubscribeRequest, decode,
     },
 };
@@ -75,7 +75,12 @@ fn json_requests() {
             channel: "tag:1".into(),
             token: "T".into(),
             data: b"1",
-            has_tags_filter: true,
+            tags_filter: Some(Box::new(FilterNode {
+                key: "t".into(),
+                cmp: "eq".into(),
+                val: "x".into(),
+                ..FilterNode::default()
+            })),
             flag: 2,
             kind: 1,
             delta: "fossil".into(),

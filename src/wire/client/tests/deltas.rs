@@ -1,10 +1,10 @@
-//! Publications for those who agreed on deltas: strings in JSON, bytes in Protobuf.
+//! Publications for those who agreed on deltas: strings in JSON, bytes in Protobuf. And channels by number.
 
 use crate::{
     model::{Protocol, Publication},
     wire::client::{
-        Push, Reply, ServerMessage, ServerPush, ServerReply, SubscribeResult, decode_replies, encode_push,
-        encode_reply, unquoted,
+        Push, Reply, Request, ServerMessage, ServerPush, ServerReply, SubscribeResult, decode,
+        decode_replies, encode_numbered_push, encode_push, encode_reply, unquoted,
     },
 };
 use std::sync::Arc;
@@ -66,4 +66,42 @@ fn what_was_written_is_read() {
     }
     assert_eq!(unquoted(Protocol::Json, b"{}"), None);
     assert_eq!(unquoted(Protocol::Json, b"\"a\" 1"), None);
+}
+
+#[test]
+fn channels_by_number() {
+    let publication = Publication { data: b"1".as_slice().into(), ..Publication::default() };
+    let push = Push::Publication { publication: &publication, epoch: "" };
+    let mut frame = Vec::new();
+    encode_numbered_push(Protocol::Json, 7, &push, &mut frame);
+    assert_eq!(frame, br#"{"push":{"id":7,"pub":{"data":1}}}"#);
+    for protocol in [Protocol::Json, Protocol::Protobuf] {
+        let mut frame = Vec::new();
+        encode_numbered_push(protocol, 7, &push, &mut frame);
+        let read = decode_replies(protocol, &frame).next().unwrap().unwrap();
+        let ServerMessage::NumberedPush { number: 7, push: ServerPush::Publication(read) } = read else {
+            panic!("{read:?}")
+        };
+        assert_eq!(read.data, b"1");
+    }
+}
+
+// Deeper than anybody needs: read, and not believed.
+#[test]
+fn filters_are_read_to_some_depth() {
+    let depth = |depth: usize| {
+        let text = format!(
+            r#"{{"id":1,"subscribe":{{"channel":"c","tf":{}{{"key":"k"}}{}}}}}"#,
+            r#"{"op":"not","nodes":["#.repeat(depth),
+            "]}".repeat(depth)
+        );
+        let command = decode(Protocol::Json, text.as_bytes()).next().unwrap().unwrap();
+        let Request::Subscribe(request) = command.request else { panic!("a subscribe") };
+        let mut node = *request.tags_filter.unwrap();
+        while let Some(inner) = node.nodes.pop() {
+            node = inner;
+        }
+        node.key.into_owned()
+    };
+    assert_eq!((&*depth(31), &*depth(32)), ("k", ""));
 }

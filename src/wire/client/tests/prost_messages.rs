@@ -215,6 +215,10 @@ pub struct FilterNode {
     pub cmp: String,
     #[prost(string, tag = "4")]
     pub val: String,
+    #[prost(string, repeated, tag = "5")]
+    pub vals: Vec<String>,
+    #[prost(message, repeated, tag = "6")]
+    pub nodes: Vec<FilterNode>,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -336,6 +340,8 @@ pub struct SubscribeResult {
     pub data: Vec<u8>,
     #[prost(bool, tag = "12")]
     pub was_recovering: bool,
+    #[prost(int64, tag = "14")]
+    pub id: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]

@@ -5,8 +5,9 @@ use crate::{
     model::{ClientInfo, Protocol, Publication},
     stdx::varint,
     wire::client::{
-        Command, ConnectRequest, ConnectResult, Push, Reply, Request, ServerMessage, ServerPush, ServerReply,
-        SubscribeRequest, SubscribeResult, decode, decode_replies, encode_command, encode_push, encode_reply,
+        Command, ConnectRequest, ConnectResult, FilterNode, Push, Reply, Request, ServerMessage, ServerPush,
+        ServerReply, SubscribeRequest, SubscribeResult, decode, decode_replies, encode_command, encode_push,
+        encode_reply,
     },
 };
 use prost::Message;
@@ -90,9 +91,20 @@ fn subscribe_message(request: &SubscribeRequest<'_>) -> pb::SubscribeRequest {
         recoverable: request.recoverable,
         join_leave: request.join_leave,
         delta: request.delta.to_string(),
-        tf: request.has_tags_filter.then(pb::FilterNode::default),
+        tf: request.tags_filter.as_deref().map(filter_message),
         flag: request.flag,
         type_: request.kind,
+    }
+}
+
+fn filter_message(node: &FilterNode<'_>) -> pb::FilterNode {
+    pb::FilterNode {
+        op: node.op.to_string(),
+        key: node.key.to_string(),
+        cmp: node.cmp.to_string(),
+        val: node.val.to_string(),
+        vals: node.vals.iter().map(ToString::to_string).collect(),
+        nodes: node.nodes.iter().map(filter_message).collect(),
     }
 }
 
@@ -160,6 +172,7 @@ fn subscribe_result_message(it: &SubscribeResult<'_>) -> pb::SubscribeResult {
         positioned: it.positioned,
         data: it.data.to_vec(),
         was_recovering: it.was_recovering,
+        id: it.number.into(),
     }
 }
 
@@ -298,6 +311,7 @@ fn pushes() {
 fn back(message: ServerMessage<'_>) -> pb::Reply {
     match message {
         ServerMessage::Ping => pb::Reply::default(),
+        ServerMessage::NumberedPush { .. } => unreachable!("see `deltas`"),
         ServerMessage::Reply { id, reply } => pb::Reply { id, ..back_reply(reply) },
         ServerMessage::Push { channel, push } => pb::Reply {
             push: Some(pb::Push { channel: channel.into(), ..back_push(push) }),
@@ -389,6 +403,7 @@ fn back_subscribed(it: crate::wire::client::Subscribed<'_>) -> pb::SubscribeResu
         positioned: it.positioned,
         data: it.data.to_vec(),
         was_recovering: it.was_recovering,
+        id: it.number.cast_signed(),
     }
 }
 

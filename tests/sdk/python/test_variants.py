@@ -1,7 +1,7 @@
-"""Fossil deltas with centrifuge-python: what comes out is what went in, letter by letter."""
+"""Fossil deltas, tags filters and channels by number with centrifuge-python: what comes out is what went in, letter by letter."""
 
 import pytest
-from centrifuge import DeltaType
+from centrifuge import DeltaType, Filter
 from harness import Peer, Proxy, Server, until
 
 LINES = ["Привет, как дела?", "naïve façade", "日本語のテキスト", "emoji 😀😃😄", 'plain <b>&"\\ text\u2028']
@@ -15,7 +15,12 @@ def version(n):
 
 @pytest.fixture(scope="module")
 def delta_server():
-    running = Server(namespaces={"delta": {"allowed_delta_types": ["fossil"], "delta_publish": True}})
+    running = Server(
+        namespaces={
+            "delta": {"allowed_delta_types": ["fossil"], "delta_publish": True},
+            "filter": {"allow_tags_filter": True, "allow_channel_compaction": True},
+        }
+    )
     yield running
     running.stop()
 
@@ -42,3 +47,20 @@ async def test_live_and_recovered(delta_server, channel, protobuf):
     assert [it.offset for it in room.publications] == list(range(1, 46))
     await peer.client.disconnect()
     await proxy.stop()
+
+
+@pytest.mark.parametrize("protobuf", [False, True], ids=["json", "protobuf"])
+async def test_tags_filter_and_numbers(delta_server, channel, protobuf):
+    peer = await Peer(delta_server.ws, protobuf).connect()
+    name = channel("filter")
+    wanted = Filter.all(Filter.eq("ticker", "AAPL"), Filter.negate(Filter.gt("price", "6.5")))
+    room = await peer.join(name, tags_filter=wanted)
+    for n in range(1, 11):
+        tags = {"ticker": "AAPL" if n % 2 else "GOOG", "price": str(n)}
+        await delta_server.api("publish", {"channel": name, "data": {"n": n}, "tags": tags})
+    await until(lambda: len(room.data) == 3, "what is wanted")
+    await delta_server.api("publish", {"channel": name, "data": {"n": 99}, "tags": {"ticker": "AAPL"}})
+    await until(lambda: len(room.data) == 4, "no price is not above 6.5")
+    assert [it["n"] for it in room.data] == [1, 3, 5, 99]
+    assert room.sub._push_id > 0
+    await peer.client.disconnect()
