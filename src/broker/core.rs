@@ -169,6 +169,7 @@ impl Core {
 
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
+        self.groups.begin_turn(now.ms);
         let pong_timeout_ms =
             u64::try_from(self.settings.client.pong_timeout.as_millis()).unwrap_or(u64::MAX);
         if now.ms > self.expected_ms.saturating_add(pong_timeout_ms) {
@@ -204,6 +205,7 @@ impl Core {
             self.hub_wheel.next_deadline(),
             self.pending_wheel.next_deadline(),
             self.shard.next_deadline(),
+            self.groups.next_deadline(),
             blocked,
         ]
         .into_iter()
@@ -222,6 +224,7 @@ impl Core {
         fired.drain(..).for_each(|bits| self.on_pending_timer(bits));
         self.fired = fired;
         self.shard.advance(self.now);
+        self.groups.release(&mut self.counters);
         self.check_blocked();
     }
 

@@ -24,6 +24,8 @@ pub struct HubChannel {
     pub position: Option<Position>,
     /// One per class of subscribers.
     pub groups: Vec<GroupKey>,
+    /// Some subscriber is or was not to be told what it publishes itself.
+    pub has_quiet: bool,
     /// Subscriptions in a group.
     pub live: u32,
     /// Subscriptions waiting for the owner's answer.
@@ -117,6 +119,7 @@ impl Hub {
                     owned: None,
                     position: None,
                     groups: Vec::new(),
+                    has_quiet: false,
                     live: 0,
                     waiting: 0,
                     early: Vec::new(),

@@ -61,6 +61,10 @@ pub struct Grants {
     pub delta: bool,
     /// Messages of the channel name it by a number.
     pub numbered: bool,
+    /// Only the newest publication in every interval of so many milliseconds; 0: all of them.
+    pub conflate_ms: u32,
+    /// The client is not told what it publishes itself.
+    pub no_echo: bool,
 }
 
 /// The one kind of delta there is.
@@ -223,6 +227,8 @@ impl Namespaces {
             positioned: recoverable || options.force_positioning || wished,
             recoverable,
             join_leave: options.join_leave && (options.force_push_join_leave || wished_joins),
+            conflate_ms: conflation(options, wishes.conflate_ms),
+            no_echo: options.no_echo || wishes.no_echo,
             numbered: wishes.numbered && options.allow_channel_compaction,
             delta: wishes.delta && options.allowed_delta_types.iter().any(|allowed| allowed == FOSSIL),
         }
@@ -308,6 +314,12 @@ fn history_access(options: &ChannelOptions, who: Who<'_>) -> bool {
         options.allow_history_for_subscriber,
         options.allow_history_for_anonymous,
     )
+}
+
+/// What is asked for, as far as the namespace allows it, but no less than it says itself.
+fn conflation(options: &ChannelOptions, wished_ms: u32) -> u32 {
+    let ms = |time: std::time::Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    wished_ms.min(ms(options.conflation_interval_max)).max(ms(options.conflation_interval))
 }
 
 /// The rule publish, presence and history share.

@@ -8,7 +8,7 @@ use super::{
     pending::Pending,
 };
 use crate::{
-    model::{CoreId, Position},
+    model::{CoreId, Position, Publication},
     stdx::slab::Key,
 };
 use std::sync::Arc;
@@ -36,6 +36,9 @@ impl Core {
                     Some(position) if publication.offset == 1 => Some(Arc::clone(&position.epoch)),
                     _ => None,
                 };
+                if channel.has_quiet {
+                    return self.note_without_echo(hub, publication, epoch);
+                }
                 let note = Note::Publication { publication, epoch };
                 self.groups.note(&channel.groups, &note, &mut self.counters);
             }
@@ -49,6 +52,14 @@ impl Core {
         if let Some(channel) = self.hub.get(hub) {
             self.groups.note(&channel.groups, note, &mut self.counters);
         }
+    }
+
+    /// Notes a publication in all groups but the one of its publisher, if that is not to be told.
+    fn note_without_echo(&mut self, hub: HubKey, publication: Arc<Publication>, epoch: Option<Arc<str>>) {
+        let apart = publication.info.as_ref().and_then(|info| self.set_apart(hub, info.client));
+        let Some(channel) = self.hub.get(hub) else { return };
+        let groups: Vec<_> = channel.groups.iter().copied().filter(|&group| Some(group) != apart).collect();
+        self.groups.note(&groups, &Note::Publication { publication, epoch }, &mut self.counters);
     }
 
     fn check_delay_ms(&self) -> u64 {

@@ -675,6 +675,7 @@ fn json_clients_are_never_told_what_is_not_json() {
 }
 
 mod channels;
+mod conflation;
 mod deltas;
 mod filters;
 mod tokens;

@@ -257,6 +257,12 @@ sections! {
         allow_tags_filter: bool = false, Rule::Any;
         /// Subscribers that know how (today's SDKs do, centrifuge-js in JSON only) are told a number that stands for the channel's name in its messages: saves its length in each.
         allow_channel_compaction: bool = false, Rule::Any;
+        /// Subscribers get at most one publication, the newest, in every interval of this length; the first of an interval at once. 0s: all of them.
+        conflation_interval: Duration = Duration::ZERO, TTL;
+        /// Subscribers may ask for intervals (`SubscribeRequest.conflation`, milliseconds) up to this. 0s: they may not.
+        conflation_interval_max: Duration = Duration::ZERO, TTL;
+        /// What a client publishes is not sent back to it. A subscriber may ask for that anywhere (bit 2 of `SubscribeRequest.flag`).
+        no_echo: bool = false, Rule::Any;
         /// Clients with a user id may subscribe without a subscription token.
         allow_subscribe_for_client: bool = false, Rule::Any;
         /// Clients without a user id may subscribe too; needs `allow_subscribe_for_client`.
@@ -578,6 +584,9 @@ impl ChannelOptions {
             delta_publish: true,
             allow_tags_filter: true,
             allow_channel_compaction: true,
+            conflation_interval: Duration::ZERO,
+            conflation_interval_max: seconds(60),
+            no_echo: false,
             allow_subscribe_for_client: true,
             allow_subscribe_for_anonymous: true,
             allow_publish_for_client: true,

@@ -5,7 +5,7 @@ use super::{
     client::{Client, Expect, Sub, Wish},
     filter::Filter,
     knobs,
-    truth::{self, Truth},
+    truth::{self, Truth, Wants},
 };
 use crate::{
     model::Protocol,
@@ -193,7 +193,7 @@ impl Client {
             return;
         }
         // What clients publish has no tags.
-        if sub.filter.is_some_and(|filter| !filter.passes("")) {
+        if sub.filter.is_some_and(|filter| !filter.passes("")) || sub.no_echo || sub.conflates {
             return;
         }
         let seen = sub.numbers.get(&self.publisher()).copied().unwrap_or(0);
@@ -229,7 +229,7 @@ impl Client {
             let range = if reverse { offset + 1..before } else { before + 1..offset };
             assert!(offset <= top && range.start <= range.end, "{channel}: {offset} after {before}");
             if index > 0 || !begins_anywhere {
-                self.pass_over(channel, epoch, range, None, truth);
+                self.pass_over(channel, epoch, range, (None, false), truth);
             }
             truth.told(channel, epoch, offset, publication.data);
             before = offset;
@@ -242,12 +242,14 @@ impl Client {
         channel: &str,
         epoch: &str,
         offsets: std::ops::Range<u64>,
-        filter: Option<Filter>,
+        (filter, no_echo): (Option<Filter>, bool),
         truth: &mut Truth,
     ) {
         for offset in offsets {
-            if let Some(filter) = filter {
-                truth.unwanted(channel, epoch, offset, filter, self.protocol == Protocol::Json);
+            if filter.is_some() || no_echo {
+                let but = no_echo.then(|| self.publisher());
+                let wants = Wants { filter, but, json: self.protocol == Protocol::Json };
+                truth.unwanted(channel, epoch, offset, wants);
                 continue;
             }
             assert_eq!(self.protocol, Protocol::Json, "client {}: {channel} without {offset}", self.index);
@@ -260,7 +262,7 @@ impl Client {
         let Some(sub) = self.subs.get(channel) else { return };
         assert_eq!(sub.epoch, epoch, "client {} is in another stream of {channel}", self.index);
         assert!(sub.offset <= top, "client {} is ahead of {channel}", self.index);
-        self.pass_over(channel, epoch, sub.offset + 1..top + 1, sub.filter, truth);
+        self.pass_over(channel, epoch, sub.offset + 1..top + 1, (sub.filter, sub.no_echo), truth);
     }
 
     fn on_subscribed(
@@ -277,11 +279,14 @@ impl Client {
         assert_eq!(result.was_recovering, recover.is_some() && result.recoverable, "{channel}");
         let variants = knobs::has_variants(channel);
         assert_eq!(result.delta, wish.delta && wish.filter.is_none() && variants, "{channel}");
+        assert!(knobs::conflates(channel) || result.conflation == 0, "{channel}");
         assert_eq!(result.number > 0, wish.numbered && variants, "{channel}");
         assert!(result.number == 0 || self.subs.values().all(|sub| sub.number != result.number));
         let sub = Sub {
             delta: result.delta,
             filter: wish.filter,
+            conflates: result.conflation > 0,
+            no_echo: wish.no_echo,
             number: result.number,
             epoch: result.epoch.clone().into_owned(),
             offset: result.offset,
@@ -294,9 +299,10 @@ impl Client {
         } else if result.recovered {
             let (epoch, offset) = recover.expect("recovered without having asked");
             assert_eq!(epoch, sub.epoch, "recovery in another stream");
-            let nothing_wanted = sub.filter.is_some() && result.publications.is_empty();
+            let picks = sub.filter.is_some() || sub.no_echo;
+            let nothing_wanted = picks && result.publications.is_empty();
             assert!(offset == sub.offset || nothing_wanted, "recovery starts where asked");
-            self.pass_over(channel, &epoch, offset + 1..sub.offset + 1, sub.filter, truth);
+            self.pass_over(channel, &epoch, offset + 1..sub.offset + 1, (sub.filter, sub.no_echo), truth);
         } else {
             assert!(result.publications.is_empty(), "not recovered, but publications");
         }
@@ -358,10 +364,17 @@ impl Client {
                 }
             }
             ServerPush::Subscribe { epoch, offset, .. } => {
+                let conflates = knobs::conflates(channel);
                 let serial = self.next_serial;
                 self.next_serial += 1;
-                let sub =
-                    Sub { epoch: epoch.into_owned(), offset, serial, server_side: true, ..Sub::default() };
+                let sub = Sub {
+                    epoch: epoch.into_owned(),
+                    offset,
+                    serial,
+                    server_side: true,
+                    conflates,
+                    ..Sub::default()
+                };
                 let before = self.subs.insert(channel.into(), sub);
                 assert!(before.is_none(), "client {}: pushed into {channel} twice", self.index);
             }
@@ -389,7 +402,7 @@ impl Client {
         truth: &mut Truth,
         coverage: &mut Coverage,
     ) {
-        let index = self.index;
+        let (index, own) = (self.index, self.publisher());
         let data = self.payload(channel, publication, coverage);
         let json = self.protocol == Protocol::Json;
         assert!(!json || is_json(&data), "client {index}: {channel}: not JSON");
@@ -402,8 +415,13 @@ impl Client {
             assert!(offset > before, "client {index}: {channel}: {offset} after {before}");
             sub.offset = offset;
             let epoch = sub.epoch.clone();
-            let filter = sub.filter;
-            self.pass_over(channel, &epoch, before + 1..offset, filter, truth);
+            let (wants, conflates) = ((sub.filter, sub.no_echo), sub.conflates);
+            if conflates {
+                let missing = u64::from(offset > before + 1);
+                *coverage.entry("publication: newest of several".into()).or_default() += missing;
+            } else {
+                self.pass_over(channel, &epoch, before + 1..offset, wants, truth);
+            }
         }
         let sub = self.live(channel, "publication");
         if let Some(filter) = sub.filter {
@@ -411,6 +429,7 @@ impl Client {
             assert!(truth.passes(filter, &data), "client {index}: {channel}: not wanted by {filter:?}");
         }
         let (publisher, number) = truth::parse(&data);
+        assert!(!sub.no_echo || publisher != own, "client {index}: {channel}: told of its own");
         let before = sub.numbers.insert(publisher, number);
         assert!(before < Some(number), "client {index}: {channel}: {number} after {before:?} of {publisher}");
         let epoch = sub.epoch.clone();

@@ -56,13 +56,22 @@ pub struct Wish {
     pub delta: bool,
     pub filter: Option<Filter>,
     pub numbered: bool,
+    /// Milliseconds; 0: none.
+    pub conflation: u32,
+    pub no_echo: bool,
 }
 
 impl Wish {
     /// Who wants a filter where there is none would be refused.
     pub fn draw(rng: &mut Rng, channel: &str) -> Self {
         let filter = Filter::draw(rng).filter(|_| knobs::has_variants(channel));
-        Self { delta: rng.below(2) > 0, filter, numbered: rng.below(2) > 0 }
+        Self {
+            delta: rng.below(2) > 0,
+            filter,
+            numbered: rng.below(2) > 0,
+            conflation: [0, 0, 1, 300, 5_000][rng.below(5) as usize],
+            no_echo: rng.below(4) == 0,
+        }
     }
 }
 
@@ -85,6 +94,10 @@ pub struct Sub {
     /// The payload of the last publication.
     pub base: Option<Vec<u8>>,
     pub filter: Option<Filter>,
+    /// Not everything comes, but what is newest does.
+    pub conflates: bool,
+    /// Own publications do not come.
+    pub no_echo: bool,
     /// What the channel is called in its messages; 0: by its name.
     pub number: u64,
 }
@@ -228,7 +241,8 @@ impl Client {
             recover: recover.is_some(),
             epoch: epoch.into(),
             offset,
-            flag: flag | i64::from(wish.numbered),
+            flag: flag | i64::from(wish.numbered) | if wish.no_echo { 4 } else { 0 },
+            conflation: wish.conflation,
             tags_filter: wish.filter.map(|filter| Box::new(filter.node())),
             delta: if wish.delta { "fossil".into() } else { "".into() },
             ..SubscribeRequest::default()

@@ -37,14 +37,20 @@ pub struct Knobs {
 }
 
 /// Channels of the simulation, by what they do: recoverable, positioned, plain, with presence.
-pub const CHANNELS: [&str; 10] =
-    ["rec:a", "rec:b", "rec:c", "small:a", "brief:a", "cache:a", "pos:a", "plain:a", "plain:b", "joins:a"];
+pub const CHANNELS: [&str; 11] = [
+    "rec:a", "rec:b", "rec:c", "small:a", "brief:a", "cache:a", "pos:a", "plain:a", "plain:b", "joins:a",
+    "slow:a",
+];
 
 /// Whom clients connect as; two cores or more own them.
 pub const USERS: [&str; 4] = ["u0", "u1", "u2", "u3"];
 
 pub fn is_positioned(channel: &str) -> bool {
     !channel.starts_with("plain") && !channel.starts_with("joins")
+}
+
+pub fn conflates(channel: &str) -> bool {
+    channel.starts_with("slow")
 }
 
 /// Deltas, filters and numbers.
@@ -160,6 +166,14 @@ impl Knobs {
         };
         settings.channel.namespaces = [
             ("rec", recoverable),
+            (
+                "slow",
+                ChannelOptions {
+                    conflation_interval: Duration::from_millis(rng.below(2) * (1 + rng.below(500))),
+                    conflation_interval_max: Duration::from_millis(1 + rng.below(2_000)),
+                    ..history(5 + rng.below(20))
+                },
+            ),
             ("small", history(1 + rng.below(4))),
             ("brief", brief),
             (

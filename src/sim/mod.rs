@@ -133,6 +133,7 @@ const MUST_HAPPEN: &[&str] = &[
     "counter: insufficient state",
     "publication: patch",
     "publication: filtered",
+    "publication: newest of several",
     "push: numbered",
     "ping: protocol",
     "ping: WebSocket",

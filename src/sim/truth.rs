@@ -7,6 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Payload by offset.
 type Stream = BTreeMap<u64, Vec<u8>>;
 
+/// What a client is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wants {
+    pub filter: Option<Filter>,
+    /// Not of this publisher.
+    pub but: Option<usize>,
+    /// JSON only.
+    pub json: bool,
+}
+
 #[derive(Debug, Default)]
 pub struct Truth {
     /// By channel and epoch.
@@ -19,7 +29,7 @@ pub struct Truth {
     /// The value of the tag of each payload that has one.
     tagged: BTreeMap<Vec<u8>, &'static str>,
     /// Places that were passed over for a filter, whether for a JSON client or not.
-    unwanted: BTreeMap<(String, String, u64), BTreeSet<(Filter, bool)>>,
+    unwanted: BTreeMap<(String, String, u64), BTreeSet<Wants>>,
     /// How many of them are not JSON.
     binary: BTreeMap<String, usize>,
 }
@@ -52,9 +62,8 @@ impl Truth {
         }
         let place = (channel.to_owned(), epoch.to_owned(), offset);
         assert!(!self.skipped.contains(&place) || !is_json(payload), "{place:?} was withheld");
-        for &(filter, json) in self.unwanted.get(&place).into_iter().flatten() {
-            let wanted = self.passes(filter, payload) && (!json || is_json(payload));
-            assert!(!wanted, "{place:?} was not told to {filter:?}");
+        for &wants in self.unwanted.get(&place).into_iter().flatten() {
+            assert!(!self.is_wanted(wants, payload), "{place:?} was not told to {wants:?}");
         }
         let stream = self.streams.entry((place.0, place.1)).or_default();
         let known = stream.entry(offset).or_insert_with(|| payload.to_vec());
@@ -70,15 +79,20 @@ impl Truth {
         filter.passes(self.tagged.get(payload).copied().unwrap_or_default())
     }
 
-    /// A client with this filter was not told what stands at this place.
-    pub fn unwanted(&mut self, channel: &str, epoch: &str, offset: u64, filter: Filter, json: bool) {
+    fn is_wanted(&self, wants: Wants, payload: &[u8]) -> bool {
+        wants.filter.is_none_or(|filter| self.passes(filter, payload))
+            && wants.but != Some(parse(payload).0)
+            && (!wants.json || is_json(payload))
+    }
+
+    /// A client that is choosy was not told what stands at this place.
+    pub fn unwanted(&mut self, channel: &str, epoch: &str, offset: u64, wants: Wants) {
         let known = self.streams.get(&(channel.to_owned(), epoch.to_owned()));
         if let Some(payload) = known.and_then(|stream| stream.get(&offset)) {
-            let wanted = self.passes(filter, payload) && (!json || is_json(payload));
-            assert!(!wanted, "{channel} {epoch} {offset}: not told to {filter:?}");
+            assert!(!self.is_wanted(wants, payload), "{channel} {epoch} {offset}: not told to {wants:?}");
         }
         let place = (channel.to_owned(), epoch.to_owned(), offset);
-        self.unwanted.entry(place).or_default().insert((filter, json));
+        self.unwanted.entry(place).or_default().insert(wants);
     }
 
     /// A JSON client was not told what stands at this place.

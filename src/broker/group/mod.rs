@@ -27,8 +27,8 @@ use crate::{
     wire::{client::Patch, json::is_json},
 };
 use delta::Deltas;
-use std::sync::Arc;
-use variant::Variant;
+use std::{collections::BTreeMap, sync::Arc};
+use variant::{Adapted, Variant};
 
 /// Names a group on its core.
 pub type GroupKey = Key;
@@ -44,6 +44,10 @@ pub struct Class {
     pub delta: bool,
     /// What members call the channel in publications, joins and leaves; 0: by its name.
     pub number: u32,
+    /// At most one publication, the newest, in every interval of so many milliseconds; 0: all of them.
+    pub conflate_ms: u32,
+    /// Members are not told what they published themselves.
+    pub no_echo: bool,
 }
 
 /// Something that happened in a channel and that its subscribers are told.
@@ -91,8 +95,11 @@ pub struct Groups {
     frame: Vec<u8>,
     spare_lists: Vec<Vec<Note>>,
     deltas: Deltas,
-    /// Groups nobody can join any more since they were told something, until somebody looks for others alike.
+    /// Groups that may have become like others since they were looked at last.
     told: Vec<GroupKey>,
+    /// Groups for which something waits, by when it must not wait any longer. Some may be gone.
+    due: BTreeMap<u64, Vec<GroupKey>>,
+    now_ms: u64,
 }
 
 impl Groups {
@@ -107,13 +114,67 @@ impl Groups {
             spare_lists: Vec::new(),
             deltas: Deltas::default(),
             told: Vec::new(),
+            due: BTreeMap::new(),
+            now_ms: 0,
         }
+    }
+
+    /// What is noted from here on is noted at this time, on `Now::ms`.
+    pub fn begin_turn(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
     }
 
     /// An empty group. With a filter its members are told only what passes.
     pub fn create(&mut self, channel: Arc<str>, class: Class, filter: Option<Arc<Filter>>) -> GroupKey {
-        let variant = Variant::new(class, filter);
+        let variant = Variant::new(class, filter, false);
         self.groups.insert(Group { channel, class, members: Vec::new(), notes: Vec::new(), variant })
+    }
+
+    /// Says that there are others like this group of this core, which it shall join when it can.
+    pub fn set_loose(&mut self, group: GroupKey) {
+        if let Some(group) = self.groups.get_mut(group) {
+            let variant = group.variant.take().or_else(|| Variant::new(group.class, None, true));
+            group.variant = variant.map(|mut variant| {
+                variant.loose = true;
+                variant
+            });
+        }
+    }
+
+    /// An empty group that was told what the members of `group` were told and wants what they want. `None` when
+    /// the group does not exist.
+    pub fn split(&mut self, group: GroupKey) -> Option<GroupKey> {
+        let Group { channel, class, variant, .. } = self.groups.get(group)?;
+        let (channel, class, variant) = (Arc::clone(channel), *class, variant.clone());
+        let waits = variant.as_ref().is_some_and(|variant| variant.is_held());
+        let key =
+            self.groups.insert(Group { channel, class, members: Vec::new(), notes: Vec::new(), variant });
+        self.set_loose(key);
+        self.told.push(key);
+        if waits {
+            let due_ms = variant::next_interval_ms(self.now_ms, class);
+            self.due.entry(due_ms).or_default().push(key);
+        }
+        Some(key)
+    }
+
+    /// When [`Groups::release`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.due.first_key_value().map(|(due_ms, _)| *due_ms)
+    }
+
+    /// Notes what has waited for its interval.
+    pub fn release(&mut self, counters: &mut Counters) {
+        while let Some(due) = self.due.first_entry().filter(|due| *due.key() <= self.now_ms) {
+            for key in due.remove() {
+                let variant = self.groups.get_mut(key).and_then(|group| group.variant.as_mut());
+                if let Some(note) = variant.and_then(|variant| variant.release()) {
+                    self.note(&[key], &note, counters);
+                }
+                self.told.push(key);
+            }
+        }
     }
 
     /// Removes a group, with its members and what was noted for them.
@@ -170,6 +231,20 @@ impl Groups {
         self.groups.get(group).is_some_and(takes)
     }
 
+    /// Whether the group is for subscribers of this class and with this filter, whatever it was told.
+    #[must_use]
+    pub fn is_for(&self, group: GroupKey, class: Class, filter: Option<&Arc<Filter>>) -> bool {
+        self.groups
+            .get(group)
+            .is_some_and(|group| group.class == class && Variant::filter(group.variant.as_deref()) == filter)
+    }
+
+    /// Whether members are not told what they published themselves.
+    #[must_use]
+    pub fn is_without_echo(&self, group: GroupKey) -> bool {
+        self.groups.get(group).is_some_and(|group| group.class.no_echo)
+    }
+
     /// The name of the group's channel.
     #[must_use]
     pub fn channel(&self, group: GroupKey) -> Option<&str> {
@@ -180,25 +255,27 @@ impl Groups {
     #[must_use]
     pub fn are_alike(&self, group: GroupKey, other: GroupKey) -> bool {
         let both = self.groups.get(group).zip(self.groups.get(other)).filter(|_| group != other);
-        both.filter(|(one, other)| one.class == other.class).is_some_and(|(one, other)| {
-            let variants = one.variant.as_deref().zip(other.variant.as_deref());
-            variants.is_some_and(|(one, other)| one.are_alike(other))
+        both.is_some_and(|(one, other)| {
+            one.class == other.class && Variant::are_alike(one.variant.as_deref(), other.variant.as_deref())
         })
     }
 
-    /// A group nobody joins any more: there may be another like it. Each is named once.
-    pub fn next_told(&mut self) -> Option<GroupKey> {
-        self.told.pop()
-    }
-
-    /// Takes all members out of a group whose list is closed.
+    /// The members of `from`, whose list is closed, are now to be members of `to`, which is like it: takes them out.
     ///
     /// # Panics
     /// When the list is open.
-    pub fn take_members(&mut self, group: GroupKey) -> Vec<ConnKey> {
-        let Some(group) = self.groups.get_mut(group) else { return Vec::new() };
-        assert!(group.notes.is_empty(), "the members of {} move while its list is open", group.channel);
-        std::mem::take(&mut group.members)
+    pub fn absorb(&mut self, from: GroupKey, to: GroupKey) -> Vec<ConnKey> {
+        let Some(from) = self.groups.remove(from) else { return Vec::new() };
+        assert!(from.notes.is_empty(), "the members of {} move while its list is open", from.channel);
+        if let Some(variant) = self.groups.get_mut(to).and_then(|to| to.variant.as_mut()) {
+            variant.absorb(from.variant.as_deref());
+        }
+        from.members
+    }
+
+    /// A group that may have become like another one.
+    pub fn next_told(&mut self) -> Option<GroupKey> {
+        self.told.pop()
     }
 
     /// How to tell a client of one more class of `publications` in a reply: each as the difference to the one before.
@@ -231,13 +308,17 @@ impl Groups {
             let note = match &mut group.variant {
                 None => note.clone(),
                 Some(variant) => {
-                    let was_told = variant.is_told();
-                    let adapted = variant.adapt(note, group.class, &mut self.deltas, counters);
-                    if !was_told && variant.is_told() {
+                    if variant.loose {
                         self.told.push(key);
                     }
-                    let Some(note) = adapted else { continue };
-                    note
+                    match variant.adapt(note, group.class, self.now_ms, &mut self.deltas, counters) {
+                        Adapted::Told(note) => note,
+                        Adapted::Waits(Some(due_ms)) => {
+                            self.due.entry(due_ms).or_default().push(key);
+                            continue;
+                        }
+                        Adapted::Waits(None) | Adapted::NotWanted => continue,
+                    }
                 }
             };
             if group.notes.is_empty() {
@@ -318,7 +399,7 @@ impl Class {
     /// The class of those who wish nothing.
     #[must_use]
     pub const fn plain(framing: Framing, protocol: Protocol) -> Self {
-        Self { framing, protocol, join_leave: false, delta: false, number: 0 }
+        Self { framing, protocol, join_leave: false, delta: false, number: 0, conflate_ms: 0, no_echo: false }
     }
 
     fn wants(self, note: &Note) -> bool {

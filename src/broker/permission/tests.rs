@@ -252,6 +252,7 @@ fn grants_exhaustively() {
             join_leave: bit(18),
             delta: bit(20),
             numbered: bit(22),
+            ..Grants::default()
         };
         // The client is about to be a subscriber, whatever it is while it asks.
         let history = reasons((bit(6), bit(7), bit(8)), bit(13), true, bit(14));
@@ -271,4 +272,32 @@ fn grants_exhaustively() {
         }
         assert_eq!(Namespaces::grant(&options, who, wishes), want, "{options:?} {who:?} {wishes:?}");
     });
+}
+
+#[test]
+fn conflation_and_echo() {
+    let who = Who { user: "42", subscribed: false, insecure: false };
+    let ms = Duration::from_millis;
+    for (own, most, wished, want) in [
+        (0, 0, 0, 0),
+        (0, 0, 500, 0),
+        (0, 300, 200, 200),
+        (0, 300, 500, 300),
+        (400, 300, 0, 400),
+        (100, 300, 200, 200),
+    ] {
+        let options = ChannelOptions {
+            conflation_interval: ms(own),
+            conflation_interval_max: ms(most),
+            ..ChannelOptions::default()
+        };
+        let wishes = Grants { conflate_ms: wished, ..Grants::default() };
+        let got = Namespaces::grant(&options, who, wishes);
+        assert_eq!(got.conflate_ms, want, "{own} {most} {wished}");
+    }
+    for (own, wished) in [(false, false), (false, true), (true, false)] {
+        let options = ChannelOptions { no_echo: own, ..ChannelOptions::default() };
+        let wishes = Grants { no_echo: wished, ..Grants::default() };
+        assert_eq!(Namespaces::grant(&options, who, wishes).no_echo, own || wished);
+    }
 }

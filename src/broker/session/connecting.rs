@@ -5,7 +5,7 @@
 //! before its beginning, unless it recovers: then that is kept (`Early` in the hub) and counts as recovered.
 //! Too much of it, as with any recovery, is `recovered: false`.
 
-use super::State;
+use super::{State, subscribe::keep_wanted};
 use crate::{
     auth::ServerSub,
     broker::{
@@ -182,6 +182,7 @@ impl Core {
         let recovered = answer.recovered && publications.len() <= most;
         if recovered {
             self.withhold(conn, &mut publications);
+            keep_wanted(pending, &mut publications);
         } else {
             publications.clear();
         }

@@ -14,7 +14,9 @@ use crate::{
         pending::{Pending, SubscribeOrigin, SubscribePending},
         permission::{Grants, Namespaces, Verb, recovers_cache},
     },
-    model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Position, Protocol, Unsubscribe},
+    model::{
+        ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Position, Protocol, Publication, Unsubscribe,
+    },
     wire::{
         client::{Push, Reply, SubscribeRequest, SubscribeResult},
         json::is_json,
@@ -37,6 +39,9 @@ pub(in crate::broker) struct Joining<'a> {
 
 /// Bit of `SubscribeRequest::flag`: a number may stand for the channel's name.
 const CHANNEL_COMPACTION: i64 = 1;
+
+/// Bit of `SubscribeRequest::flag`: what the client publishes is not to come back to it.
+const NO_ECHO: i64 = 4;
 
 /// Bit of `SubscribeRequest::flag`: answer error 112 instead of "not recovered".
 const REJECT_UNRECOVERED: i64 = 2;
@@ -117,6 +122,8 @@ impl Core {
             join_leave: request.join_leave,
             // What passes a filter follows on nothing that all who get it have.
             delta: !request.delta.is_empty() && request.tags_filter.is_none(),
+            conflate_ms: request.conflation,
+            no_echo: request.flag & NO_ECHO != 0,
             numbered: request.flag & CHANNEL_COMPACTION != 0 && session.reads_numbers,
         };
         Ok((self.grants(conn, channel, wishes, claims.overrides)?, claims))
@@ -242,9 +249,7 @@ impl Core {
             return;
         }
         self.withhold(pending.conn, &mut answer.publications);
-        if let Some(filter) = &pending.filter {
-            answer.publications.retain(|publication| filter.wants(&publication.tags));
-        }
+        keep_wanted(&pending, &mut answer.publications);
         self.tell_subscribed(&pending, &answer);
         self.join_group(pending.conn, hub, pending.grants, pending.filter);
         if pending.grants.positioned {
@@ -286,7 +291,8 @@ impl Core {
                     .delta
                     .then(|| self.groups.patches(&answer.publications, protocol, &mut self.counters));
                 // Nothing of what was missed is wanted: the client is at the top, and may stay away longer.
-                let nothing_wanted = pending.filter.is_some() && answer.publications.is_empty();
+                let picks = pending.filter.is_some() || grants.no_echo;
+                let nothing_wanted = picks && answer.publications.is_empty();
                 let from = pending.recover_from.filter(|_| answer.recovered && !nothing_wanted);
                 let offset = from.map_or(top, |from| from.min(top));
                 let result = SubscribeResult {
@@ -302,6 +308,7 @@ impl Core {
                     was_recovering: pending.recover_from.is_some(),
                     patches: patches.as_deref(),
                     number: if grants.numbered { number(pending.hub) } else { 0 },
+                    conflation: grants.conflate_ms,
                 };
                 self.reply(pending.conn, *id, &Reply::Subscribe(&result));
             }
@@ -336,19 +343,26 @@ impl Core {
         filter: Option<Arc<Filter>>,
     ) {
         let Some(session) = self.sessions.get(conn) else { return };
-        let Grants { join_leave, delta, .. } = grants;
+        let Grants { join_leave, delta, conflate_ms, no_echo, .. } = grants;
         let number = if grants.numbered { number(hub) } else { 0 };
         let plain = Class::plain(session.framing, session.protocol);
-        let class = Class { join_leave, delta, number, ..plain };
+        let class = Class { join_leave, delta, number, conflate_ms, no_echo, ..plain };
         let Some(channel) = self.hub.get_mut(hub) else { return };
         channel.live += 1;
+        channel.has_quiet |= no_echo;
         // Looking for those with an equal filter costs more than their company saves when there are many.
         let alone = filter.is_some() && channel.groups.len() >= self.settings.client.tags_filter_groups_max;
         let mut groups = channel.groups.iter().filter(|_| !alone);
         let group = match groups.find(|&&group| self.groups.takes(group, class, filter.as_ref())) {
             Some(&group) => group,
             None => {
+                // Why there is one like it that nobody can join: it was told something, or something waits.
+                let is_like = |&other: &_| self.groups.is_for(other, class, filter.as_ref());
+                let loose = !alone && channel.groups.iter().any(is_like);
                 let group = self.groups.create(Arc::clone(&channel.name), class, filter);
+                if loose {
+                    self.groups.set_loose(group);
+                }
                 channel.groups.push(group);
                 group
             }
@@ -436,6 +450,20 @@ impl Core {
     /// The core that owns `channel`; used where the hub may not know it.
     pub(in crate::broker) fn owner(&self, channel: &str) -> CoreId {
         self.owners.of(channel)
+    }
+}
+
+/// Leaves of what was missed what the subscriber wants of it.
+pub(super) fn keep_wanted(pending: &SubscribePending, publications: &mut Vec<Arc<Publication>>) {
+    let SubscribePending { filter, grants, client, .. } = pending;
+    if let Some(filter) = filter {
+        publications.retain(|publication| filter.wants(&publication.tags));
+    }
+    if grants.no_echo {
+        publications.retain(|it| it.info.as_ref().is_none_or(|info| info.client != *client));
+    }
+    if grants.conflate_ms > 0 {
+        publications.drain(..publications.len().saturating_sub(1));
     }
 }
 

@@ -47,13 +47,17 @@ impl Core {
     }
 
     /// What was noted for the group so far still reaches the leaving member: its list is closed first.
-    fn leave_group(&mut self, hub: HubKey, group: GroupKey, member: u32) {
+    pub(in crate::broker) fn take_out(&mut self, hub: HubKey, group: GroupKey, member: u32) {
         self.groups.close_list(group, &mut self.write, &mut self.counters);
         if let Some(moved) = self.groups.remove(group, member)
             && let Some(subscription) = self.sessions.get_mut(moved).and_then(|session| session.find_mut(hub))
         {
             subscription.place = Place::Live { group, member };
         }
+    }
+
+    fn leave_group(&mut self, hub: HubKey, group: GroupKey, member: u32) {
+        self.take_out(hub, group, member);
         let empty = self.groups.len(group) == 0;
         let Some(channel) = self.hub.get_mut(hub) else { return };
         channel.live -= 1;

@@ -102,6 +102,8 @@ pub struct SubscribeRequest<'a> {
     pub flag: i64,
     /// 0 stream, 1 map, 2 map_clients, 3 map_users, 4 shared_poll.
     pub kind: i32,
+    /// At most one publication in so many milliseconds; 0: all of them. Not in Centrifugo's protocol.
+    pub conflation: u32,
 }
 
 /// A tags filter as a client wrote it: an operator over nodes, or a comparison of one tag.
@@ -210,6 +212,8 @@ pub struct SubscribeResult<'a> {
     pub patches: Option<&'a [Patch]>,
     /// The number that stands for the channel in publications, joins and leaves; 0: its name does.
     pub number: u32,
+    /// At most one publication comes in so many milliseconds; 0: all of them.
+    pub conflation: u32,
 }
 
 /// What makes a publication's payload of the one before (`wire::fossil`); `None`: the payload stands for itself.

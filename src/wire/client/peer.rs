@@ -129,6 +129,8 @@ pub struct Subscribed<'a> {
     pub delta: bool,
     /// The number that stands for the channel; 0: none.
     pub number: u64,
+    /// Milliseconds in which at most one publication comes; 0: any number.
+    pub conflation: u32,
 }
 
 /// A publication as a subscriber sees it.
@@ -235,6 +237,7 @@ impl Encode for SubscribeRequest<'_> {
         }
         sink.int(subscribe_request::FLAG, self.flag);
         sink.int(subscribe_request::TYPE, self.kind.into());
+        sink.uint(subscribe_request::CONFLATION, self.conflation.into());
     }
 }
 

@@ -106,6 +106,7 @@ impl Encode for SubscribeResult<'_> {
         sink.flag(subscribe_result::WAS_RECOVERING, self.was_recovering);
         sink.flag(subscribe_result::DELTA, self.patches.is_some());
         sink.uint(subscribe_result::ID, self.number.into());
+        sink.uint(subscribe_result::CONFLATION, self.conflation.into());
     }
 }
 

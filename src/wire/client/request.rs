@@ -218,6 +218,7 @@ fn subscribe<'a, S: Source<'a>>(source: &mut S) -> Result<Option<SubscribeReques
             n::TF => it.tags_filter = filter_node(source, FILTER_DEPTH_MAX)?.map(Box::new),
             n::FLAG => it.flag = source.int64()?,
             n::TYPE => it.kind = source.int32()?,
+            n::CONFLATION => it.conflation = source.uint32()?,
             _ => source.skip()?,
         }
         Ok(())

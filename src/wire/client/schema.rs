@@ -84,12 +84,13 @@ messages! {
         CHANNEL = 1 "channel", TOKEN = 2 "token", RECOVER = 3 "recover", EPOCH = 6 "epoch",
         OFFSET = 7 "offset", DATA = 8 "data", POSITIONED = 9 "positioned", RECOVERABLE = 10 "recoverable",
         JOIN_LEAVE = 11 "join_leave", DELTA = 12 "delta", TF = 13 "tf", FLAG = 14 "flag", TYPE = 15 "type",
+        CONFLATION = 1000 "conflation",
     }
     subscribe_result = "SubscribeResult" {
         EXPIRES = 1 "expires", TTL = 2 "ttl", RECOVERABLE = 3 "recoverable", EPOCH = 6 "epoch",
         PUBLICATIONS = 7 "publications", RECOVERED = 8 "recovered", OFFSET = 9 "offset",
         POSITIONED = 10 "positioned", DATA = 11 "data", WAS_RECOVERING = 12 "was_recovering", DELTA = 13 "delta",
-        ID = 14 "id",
+        ID = 14 "id", CONFLATION = 1000 "conflation",
     }
     filter_node = "FilterNode" {
         OP = 1 "op", KEY = 2 "key", CMP = 3 "cmp", VAL = 4 "val", VALS = 5 "vals", NODES = 6 "nodes",

@@ -109,6 +109,7 @@ fn subscribed<'a, S: Source<'a>>(source: &mut S) -> Result<Subscribed<'a>> {
             n::WAS_RECOVERING => it.was_recovering = source.flag()?,
             n::DELTA => it.delta = source.flag()?,
             n::ID => it.number = source.uint64()?,
+            n::CONFLATION => it.conflation = source.uint32()?,
             _ => source.skip()?,
         }
         Ok(())

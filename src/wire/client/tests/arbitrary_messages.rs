@@ -99,6 +99,7 @@ pub fn subscribe_result<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<Subscribe
         data: &parts.payload,
         patches: None,
         number: u.arbitrary()?,
+        conflation: u.arbitrary()?,
     })
 }
 
@@ -180,6 +181,7 @@ fn subscribe_request<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<SubscribeReq
         tags_filter: if u.arbitrary()? { Some(Box::new(filter_node(u, parts, 2)?)) } else { None },
         flag: u.arbitrary()?,
         kind: u.arbitrary()?,
+        conflation: u.arbitrary()?,
     })
 }
 

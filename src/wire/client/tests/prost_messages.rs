@@ -314,6 +314,8 @@ pub struct SubscribeRequest {
     #[prost(int32, tag = "15")]
     #[serde(rename = "type")]
     pub type_: i32,
+    #[prost(uint32, tag = "1000")]
+    pub conflation: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -342,6 +344,8 @@ pub struct SubscribeResult {
     pub was_recovering: bool,
     #[prost(int64, tag = "14")]
     pub id: i64,
+    #[prost(uint32, tag = "1000")]
+    pub conflation: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]

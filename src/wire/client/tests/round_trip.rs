@@ -94,6 +94,7 @@ fn subscribe_message(request: &SubscribeRequest<'_>) -> pb::SubscribeRequest {
         tf: request.tags_filter.as_deref().map(filter_message),
         flag: request.flag,
         type_: request.kind,
+        conflation: request.conflation,
     }
 }
 
@@ -173,6 +174,7 @@ fn subscribe_result_message(it: &SubscribeResult<'_>) -> pb::SubscribeResult {
         data: it.data.to_vec(),
         was_recovering: it.was_recovering,
         id: it.number.into(),
+        conflation: it.conflation,
     }
 }
 
@@ -404,6 +406,7 @@ fn back_subscribed(it: crate::wire::client::Subscribed<'_>) -> pb::SubscribeResu
         data: it.data.to_vec(),
         was_recovering: it.was_recovering,
         id: it.number.cast_signed(),
+        conflation: it.conflation,
     }
 }
 
