@@ -4,6 +4,7 @@
 
 pub mod message;
 
+use super::wire::{self, Wire};
 use crate::{
     model::Protocol,
     wire::client::{Command, ConnectRequest, DecodeError, Request},
@@ -13,6 +14,7 @@ use std::{
     collections::VecDeque,
     io,
     net::{SocketAddr, TcpStream, ToSocketAddrs},
+    path::Path,
     time::Duration,
 };
 use tungstenite::{
@@ -30,8 +32,10 @@ const PING_DELAY_MAX: Duration = Duration::from_secs(10);
 pub enum ClientError {
     #[error("{0}: not an address like ws://127.0.0.1:8000/connection/websocket")]
     Url(String),
-    #[error("{0}: TLS is not supported by this client; connect to the server behind the proxy with ws://")]
+    #[error("{0}: TLS is not supported here; take http:// or ws://")]
     Tls(String),
+    #[error("{url}: TLS failed ({reason}); --ca FILE names certificates to trust")]
+    Trust { url: String, reason: String },
     #[error("{host}: the name does not resolve ({source})")]
     Resolve { host: String, source: io::Error },
     #[error(
@@ -60,9 +64,12 @@ impl ClientError {
             Self::Closed { code, .. } => !matches!(code, 3500..=3999 | 4500..=4999 | 1009),
             Self::Refused { code, temporary, .. } => *temporary || *code < 100,
             Self::Connect { .. } | Self::Broken(_) | Self::Silent(_) => true,
-            Self::Url(_) | Self::Tls(_) | Self::Resolve { .. } | Self::Upgrade { .. } | Self::Message(_) => {
-                false
-            }
+            Self::Url(_)
+            | Self::Tls(_)
+            | Self::Trust { .. }
+            | Self::Resolve { .. }
+            | Self::Upgrade { .. }
+            | Self::Message(_) => false,
         }
     }
 }
@@ -79,7 +86,7 @@ fn remedy(code: u32) -> &'static str {
     }
 }
 
-/// `ws://host[:port]/path`, taken apart.
+/// `ws://host[:port]/path`, or with `wss`, `http` or `https`, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub url: String,
@@ -87,24 +94,28 @@ pub struct Target {
     pub host: String,
     pub path: String,
     pub address: SocketAddr,
+    pub tls: bool,
 }
 
 impl Target {
     /// # Errors
-    /// [`ClientError`] when `url` is not a `ws` (or `http`) address, or its name does not resolve.
+    /// [`ClientError`] when `url` is not such an address, or its name does not resolve.
     pub fn parse(url: &str) -> Result<Self, ClientError> {
-        if url.starts_with("wss://") || url.starts_with("https://") {
-            return Err(ClientError::Tls(url.into()));
-        }
         let bad = || ClientError::Url(url.into());
-        let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("http://")).ok_or_else(bad)?;
+        let (scheme, rest) = url.split_once("://").ok_or_else(bad)?;
+        let tls = match scheme {
+            "ws" | "http" => false,
+            "wss" | "https" => true,
+            _ => return Err(bad()),
+        };
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if host.is_empty() || path.contains(|c: char| c.is_ascii_whitespace() || c.is_control()) {
             return Err(bad());
         }
         let has_port =
             host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']') && port.parse::<u16>().is_ok());
-        let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let with_port =
+            if has_port { host.to_owned() } else { format!("{host}:{}", if tls { 443 } else { 80 }) };
         let resolve = |source| ClientError::Resolve { host: host.into(), source };
         let address = with_port
             .to_socket_addrs()
@@ -112,14 +123,14 @@ impl Target {
             .next()
             .ok_or_else(|| resolve(io::Error::new(io::ErrorKind::NotFound, "no address")))?;
         let path = if path.is_empty() { "/" } else { path };
-        Ok(Self { url: url.into(), host: host.into(), path: path.into(), address })
+        Ok(Self { url: url.into(), host: host.into(), path: path.into(), address, tls })
     }
 }
 
 /// One connection that has been let in.
 #[derive(Debug)]
 pub struct Client {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Wire>,
     protocol: Protocol,
     last_id: u32,
     waiting: VecDeque<Message>,
@@ -127,16 +138,23 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects, upgrades and introduces itself; waits for the server's answer.
+    /// Connects, upgrades and introduces itself; waits for the server's answer. `ca`: see [`wire::trusting`].
     ///
     /// # Errors
     /// [`ClientError`]; `transient` says whether a later attempt may succeed.
-    pub fn connect(target: &Target, protocol: Protocol, token: &str) -> Result<Self, ClientError> {
+    pub fn connect(
+        target: &Target,
+        protocol: Protocol,
+        token: &str,
+        ca: Option<&Path>,
+    ) -> Result<Self, ClientError> {
         let refused = |source| ClientError::Connect { address: target.address, source };
         let stream = TcpStream::connect_timeout(&target.address, CONNECT_TIMEOUT).map_err(refused)?;
         stream.set_nodelay(true).map_err(broken)?;
         stream.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(broken)?;
         stream.set_write_timeout(Some(CONNECT_TIMEOUT)).map_err(broken)?;
+        let stream = secure(stream, target, ca)
+            .map_err(|error| ClientError::Trust { url: target.url.clone(), reason: error.to_string() })?;
         let upgrade = |reason: String| ClientError::Upgrade { url: target.url.clone(), reason };
         let mut request = format!("ws://{}{}", target.host, target.path)
             .into_client_request()
@@ -159,7 +177,7 @@ impl Client {
             0 => None,
             seconds => Some(Duration::from_secs(seconds.into()) + PING_DELAY_MAX),
         };
-        client.socket.get_ref().set_read_timeout(patience).map_err(broken)?;
+        client.socket.get_ref().stream().set_read_timeout(patience).map_err(broken)?;
         Ok(client)
     }
 
@@ -251,12 +269,25 @@ impl Client {
             tungstenite::Error::Io(error)
                 if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
             {
-                let patience = self.socket.get_ref().read_timeout().ok().flatten();
+                let patience = self.socket.get_ref().stream().read_timeout().ok().flatten();
                 ClientError::Silent(patience.unwrap_or_default())
             }
             error => ClientError::Broken(error.to_string()),
         }
     }
+}
+
+/// The stream as the target wants it; with TLS the handshake is done.
+///
+/// # Errors
+/// TLS failed, or there is nobody to trust.
+pub fn secure(stream: TcpStream, target: &Target, ca: Option<&Path>) -> io::Result<Wire> {
+    if !target.tls {
+        return Ok(Wire::Plain(stream));
+    }
+    let mut wire = Wire::tls(stream, &wire::trusting(ca)?, &target.host)?;
+    wire.shake_hands()?;
+    Ok(wire)
 }
 
 fn broken(error: impl ToString) -> ClientError {
@@ -287,7 +318,9 @@ mod tests {
         check("ws://127.0.0.1", Some(("127.0.0.1", "/", "127.0.0.1:80")));
         check("http://[::1]:8000/x", Some(("[::1]:8000", "/x", "[::1]:8000")));
         check("ws://[::1]/x", Some(("[::1]", "/x", "[::1]:80")));
-        check("wss://127.0.0.1/", None);
+        check("wss://127.0.0.1/", Some(("127.0.0.1", "/", "127.0.0.1:443")));
+        check("https://127.0.0.1:1/x", Some(("127.0.0.1:1", "/x", "127.0.0.1:1")));
+        check("ftp://127.0.0.1/", None);
         check("127.0.0.1:8000", None);
         check("ws:///x", None);
         check("ws://127.0.0.1/a b", None);
@@ -338,7 +371,7 @@ mod tests {
             heard
         });
         let target = Target::parse(&url).unwrap();
-        let mut client = Client::connect(&target, Protocol::Json, "t").unwrap();
+        let mut client = Client::connect(&target, Protocol::Json, "t", None).unwrap();
         assert_eq!(client.connected.ping, 25);
         let publish = || Request::Publish(PublishRequest { channel: "c".into(), data: Some(b"7"), kind: 0 });
         let id = client.send(publish()).unwrap();

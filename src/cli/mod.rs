@@ -14,6 +14,7 @@ pub mod serve;
 mod sub_command;
 mod tokens;
 mod version;
+mod wire;
 
 use crate::config::{ConfigErrors, Flag, Loaded, SourceFile, Sources, TEXT_BYTES_MAX};
 use clap::{Args, Parser, Subcommand};

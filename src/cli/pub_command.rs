@@ -1,6 +1,6 @@
 //! `corecast pub`: publishes into a channel, as a client over WebSocket or through the server API.
 
-use super::client::{Client, ClientError, Target};
+use super::client::{self, Client, ClientError, Target};
 use crate::{
     model::Protocol,
     wire::client::{PublishRequest, Request},
@@ -8,6 +8,7 @@ use crate::{
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
+    path::{Path, PathBuf},
     process::ExitCode,
     thread,
     time::{Duration, Instant},
@@ -23,6 +24,9 @@ pub struct Args {
     /// WebSocket address of the server.
     #[arg(long, default_value = "ws://127.0.0.1:8000/connection/websocket")]
     url: String,
+    /// Trust the certificates in this PEM file instead of the system's (wss://, https://).
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Speak Protobuf instead of JSON.
     #[arg(long)]
     protobuf: bool,
@@ -75,12 +79,12 @@ pub fn run(args: Args) -> Result<ExitCode, PubError> {
     match &args.api {
         Some(url) => {
             let body = serde_json::json!({"channel": args.channel, "data": data}).to_string();
-            paced(&args, || call_api(url, &args.api_key, &body))
+            paced(&args, || call_api(url, &args.api_key, args.ca.as_deref(), &body))
         }
         None => {
             let target = Target::parse(&args.url)?;
             let protocol = if args.protobuf { Protocol::Protobuf } else { Protocol::Json };
-            let mut client = Client::connect(&target, protocol, &args.token)?;
+            let mut client = Client::connect(&target, protocol, &args.token, args.ca.as_deref())?;
             paced(&args, || {
                 let data = Some(data.get().as_bytes());
                 let request = PublishRequest { channel: args.channel.as_str().into(), data, kind: 0 };
@@ -116,13 +120,13 @@ fn paced(args: &Args, mut publish: impl FnMut() -> Result<(), PubError>) -> Resu
     Ok(())
 }
 
-fn call_api(url: &str, key: &str, body: &str) -> Result<(), PubError> {
+fn call_api(url: &str, key: &str, ca: Option<&Path>, body: &str) -> Result<(), PubError> {
     if key.contains(|c: char| c.is_control()) {
         return Err(PubError::ApiKey);
     }
     let target = Target::parse(url)?;
     let failed = |source| PubError::Api { url: url.into(), source };
-    let answer = exchange(&target, key, body).map_err(failed)?;
+    let answer = exchange(&target, key, ca, body).map_err(failed)?;
     let refused =
         |answer: String, unauthorized| PubError::ApiRefused { url: url.into(), answer, unauthorized };
     let mut headers = [httparse::EMPTY_HEADER; 64];
@@ -139,12 +143,13 @@ fn call_api(url: &str, key: &str, body: &str) -> Result<(), PubError> {
 }
 
 /// One request, one connection: the answer ends when the server closes.
-fn exchange(target: &Target, key: &str, body: &str) -> io::Result<Vec<u8>> {
+fn exchange(target: &Target, key: &str, ca: Option<&Path>, body: &str) -> io::Result<Vec<u8>> {
     const ANSWER_MAX: u64 = 1024 * 1024;
     let patience = Duration::from_secs(10);
-    let mut stream = TcpStream::connect_timeout(&target.address, patience)?;
+    let stream = TcpStream::connect_timeout(&target.address, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
+    let mut stream = client::secure(stream, target, ca)?;
     let path = target.path.trim_end_matches('/');
     let authorization = if key.is_empty() { String::new() } else { format!("X-API-Key: {key}\r\n") };
     let head = format!(
@@ -198,7 +203,8 @@ mod tests {
                 stream.write_all(answer.as_bytes()).unwrap();
                 String::from_utf8(request).unwrap()
             });
-            let got = call_api(&url, "secret", "{}").map_or_else(|error| error.to_string(), |()| "ok".into());
+            let got =
+                call_api(&url, "secret", None, "{}").map_or_else(|error| error.to_string(), |()| "ok".into());
             assert!(got.contains(want), "{answer}: {got}");
             let request = server.join().unwrap();
             assert!(request.starts_with("POST /api/publish HTTP/1.1\r\n"), "{request}");

@@ -12,6 +12,7 @@ use crate::{
 use std::{
     collections::HashMap,
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
     thread,
     time::Duration,
@@ -29,6 +30,9 @@ pub struct Args {
     /// WebSocket address of the server.
     #[arg(long, default_value = "ws://127.0.0.1:8000/connection/websocket")]
     url: String,
+    /// Trust the certificates in this PEM file instead of the system's (wss://).
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Speak Protobuf instead of JSON.
     #[arg(long)]
     protobuf: bool,
@@ -106,7 +110,7 @@ impl Session {
     /// One connection, from its beginning to its end; `Ok` when enough was seen.
     fn listen(&mut self, target: &Target) -> Result<(), Ended> {
         let protocol = if self.args.protobuf { Protocol::Protobuf } else { Protocol::Json };
-        let mut client = Client::connect(target, protocol, &self.args.token)?;
+        let mut client = Client::connect(target, protocol, &self.args.token, self.args.ca.as_deref())?;
         for channel in self.args.channels.clone() {
             let request = self.request(&channel);
             let id = client.send(Request::Subscribe(Box::new(request)))?;

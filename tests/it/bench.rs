@@ -219,3 +219,18 @@ fn mistakes_are_told() {
     check(&["seed", "--rounds", "0"], 2, "--rounds");
     check(&["fanout", "--server-pid", "1"], 2, "--url");
 }
+
+#[test]
+fn a_server_behind_tls_is_measured_and_leaves_no_key() {
+    let keys = || {
+        let found = fs::read_dir(std::env::temp_dir()).expect("a folder").flatten();
+        found.filter(|it| it.file_name().to_string_lossy().starts_with("corecast-bench-")).count()
+    };
+    let sizes = ["--subscribers", "5", "--publishers", "2", "--batch", "40"];
+    let times = ["--duration", "0.05", "--warmup", "0.02", "--json", "-", "--quiet"];
+    succeeded(&bench(&[&["fanout", "--tls"], &sizes[..], &times[..]].concat(), None));
+    assert_eq!(keys(), 0);
+    let output = bench(&["publish", "--api", "http", "--tls", "--json", "-", "--quiet"], None);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("TLS is not supported here"), "{output:?}");
+}

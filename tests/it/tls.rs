@@ -314,3 +314,37 @@ fn what_cannot_be_used_stops_the_start() {
         server.wait_for("clients   wss://");
     }
 }
+
+#[test]
+fn the_command_line_speaks_tls() {
+    let pair = Pair::new("line");
+    let server = pair.serve(&["runtime.cores=1"]);
+    let (ws, api) = (
+        format!("wss://localhost:{}/connection/websocket", server.address.port()),
+        format!("https://{}/api", server.address),
+    );
+    let run = |arguments: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_corecast")).args(arguments).output().expect("the program");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    };
+    let ca = pair.path("cert");
+    assert!(run(&["pub", "news", "1", "--url", &ws, "--ca", &ca]).0);
+    assert!(run(&["pub", "news", "2", "--api", &api, "--ca", &ca]).0);
+    let (good, _, said) = run(&["pub", "news", "3", "--url", &ws]);
+    assert!(!good && said.contains("TLS failed") && said.contains("--ca"), "{said}");
+    let mut sub = Command::new(env!("CARGO_BIN_EXE_corecast"))
+        .args(["sub", "news", "--url", &ws, "--ca", &ca, "--count", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program");
+    let trust = pair.trust();
+    eventually(|| (metric(&server, &trust, "corecast_subscriptions ") == 1).then_some(()));
+    assert!(run(&["pub", "news", "4", "--url", &ws, "--ca", &ca]).0);
+    assert!(sub.wait().expect("its end").success());
+    let mut shown = String::new();
+    sub.stdout.take().expect("its output").read_to_string(&mut shown).expect("text");
+    assert!(shown.contains("[news 3] 4"), "{shown}");
+}

@@ -20,6 +20,7 @@ use crate::{
         Target,
         message::{self, Body, Subscribed},
     },
+    cli::wire::{self, Wire},
     model::Protocol,
     wire::client::{Command, Request, SubscribeRequest},
 };
@@ -27,8 +28,8 @@ use inflate::Inflate;
 use std::{
     io::{self, ErrorKind, Read, Write},
     mem,
-    net::TcpStream,
     os::fd::AsRawFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -91,7 +92,7 @@ enum Stage {
 }
 
 struct Conn {
-    stream: TcpStream,
+    stream: Wire,
     stage: Stage,
     channel: Option<String>,
     /// The beginning of a frame whose end has not come.
@@ -125,6 +126,7 @@ pub struct Options {
 
 pub struct Engine {
     options: Options,
+    tls: Option<Arc<rustls::ClientConfig>>,
     epoll: sys::Epoll,
     conns: Vec<Conn>,
     ready: usize,
@@ -154,6 +156,7 @@ impl Engine {
     pub fn new(options: Options) -> Result<Self, BenchError> {
         Ok(Self {
             inflate: options.compression.then(Inflate::default),
+            tls: options.target.tls.then(wire::anybody).transpose()?,
             options,
             epoll: sys::Epoll::new()?,
             conns: Vec::new(),
@@ -230,6 +233,10 @@ impl Engine {
         stream.set_nodelay(true)?;
         let token = u64::try_from(self.conns.len()).unwrap_or(u64::MAX);
         self.epoll.add(stream.as_raw_fd(), token)?;
+        let stream = match &self.tls {
+            None => Wire::Plain(stream),
+            Some(config) => Wire::tls(stream, config, &self.options.target.host)?,
+        };
         let stage = Stage::Connecting;
         let (carry, fragments, out) = (Vec::new(), Vec::new(), Vec::new());
         self.conns.push(Conn { stream, stage, channel, carry, fragments, compressed: false, out });
@@ -274,7 +281,7 @@ impl Engine {
         }
         if self.conns[index].stage == Stage::Connecting {
             let to = self.options.target.address;
-            if let Some(source) = self.conns[index].stream.take_error()? {
+            if let Some(source) = self.conns[index].stream.stream().take_error()? {
                 return Err(BenchError::Connect { to, source });
             }
             if !ready.writable {
@@ -293,7 +300,8 @@ impl Engine {
             let filled = match conn.stream.read(&mut buffer[carried..]) {
                 Ok(0) => return Err(BenchError::Closed { code: 1006, reason: "end of stream".into() }),
                 Ok(count) => carried + count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // A handshake that was done by reading lets out what waited for it.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.flush(index),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -304,7 +312,7 @@ impl Engine {
             carry.clear();
             carry.extend_from_slice(&buffer[used..filled]);
             // A short read has emptied the socket; only the end of the stream hides behind it.
-            if filled < buffer.len() && !ready.hangup {
+            if filled < buffer.len() && !ready.hangup && self.conns[index].stream.is_plain() {
                 return Ok(());
             }
         }
@@ -473,7 +481,7 @@ impl Engine {
 ///
 /// # Errors
 /// Those of the socket, but for a full one.
-pub fn write_out(stream: &mut TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
+pub fn write_out(stream: &mut impl Write, out: &mut Vec<u8>) -> io::Result<()> {
     let mut sent = 0;
     while sent < out.len() {
         match stream.write(&out[sent..]) {

@@ -84,7 +84,7 @@ impl Harness {
     ) -> Result<usize, BenchError> {
         let own = settings.iter().map(|it| (*it).to_owned());
         let settings: Vec<String> = own.chain(self.common.server_set.iter().cloned()).collect();
-        let server = OwnServer::corecast(cores, &settings)?;
+        let server = OwnServer::corecast(cores, &settings, self.common.tls)?;
         Ok(self.add(name, server))
     }
 

@@ -113,6 +113,10 @@ struct Common {
     /// A setting of the server that is started, as runtime.backend=poll; may be repeated
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "url")]
     server_set: Vec<String>,
+    /// Put the server that is started behind TLS, with a certificate made for the run; with --url take wss://.
+    /// Certificates are not checked
+    #[arg(long, conflicts_with = "url")]
+    tls: bool,
     /// Run the client on this CPU only [default: one beside the server's that is started]
     #[arg(long, value_name = "CPU")]
     client_core: Option<usize>,
@@ -199,7 +203,8 @@ impl Common {
 
     fn metrics(&self) -> Result<Target, BenchError> {
         let own = Target::parse(&self.url)?;
-        Ok(Target::parse(&self.metrics_url.clone().unwrap_or(format!("http://{}/metrics", own.host)))?)
+        let scheme = if own.tls { "https" } else { "http" };
+        Ok(Target::parse(&self.metrics_url.clone().unwrap_or(format!("{scheme}://{}/metrics", own.host)))?)
     }
 
     fn server_cpu_ns(&self) -> Result<Option<u64>, BenchError> {

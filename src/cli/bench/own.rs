@@ -1,8 +1,11 @@
 //! A server of the run's own: this executable again, on a free port, on chosen CPUs, ended with the run.
 
 use super::{BenchError, floor::Variant, sys};
+use crate::cli::gen_cert;
 use std::{
     io::{self, BufRead, BufReader},
+    os::unix::fs::DirBuilderExt as _,
+    path::PathBuf,
     process::{Child, ChildStderr, Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
@@ -23,25 +26,32 @@ const SETTINGS: &[&str] = &[
 /// A running server; dropping it ends it.
 pub struct OwnServer {
     child: Child,
+    /// Its certificate and key, gone with it.
+    pair: Option<Pair>,
     pub address: String,
     /// As a person would write it.
     pub command: String,
 }
 
 impl OwnServer {
-    /// The server under test, on `cores`, with `settings` (`KEY=VALUE`) above the ones needed anyway.
+    /// The server under test, on `cores`, with `settings` (`KEY=VALUE`) above the ones needed anyway, and
+    /// behind TLS if wanted.
     ///
     /// # Errors
     /// [`BenchError::OwnServer`] with what it said when it does not come up.
-    pub fn corecast(cores: &[usize], settings: &[String]) -> Result<Self, BenchError> {
+    pub fn corecast(cores: &[usize], settings: &[String], tls: bool) -> Result<Self, BenchError> {
         let list: Vec<_> = cores.iter().map(ToString::to_string).collect();
         let mut arguments = vec!["serve".to_owned()];
         let pinned = (!cores.is_empty()).then(|| format!("runtime.cores=[{}]", list.join(",")));
         let needed = SETTINGS.iter().map(|it| (*it).to_owned());
-        for setting in needed.chain(pinned).chain(settings.iter().cloned()) {
+        let pair = tls.then(Pair::make).transpose()?;
+        let secure = pair.iter().flat_map(Pair::settings);
+        for setting in needed.chain(pinned).chain(settings.iter().cloned()).chain(secure) {
             arguments.extend(["--set".to_owned(), setting]);
         }
-        Self::start(&arguments, cores)
+        let mut server = Self::start(&arguments, cores)?;
+        server.pair = pair;
+        Ok(server)
     }
 
     /// # Errors
@@ -58,7 +68,8 @@ impl OwnServer {
 
     #[must_use]
     pub fn url(&self) -> String {
-        format!("ws://{}/connection/websocket", self.address)
+        let scheme = if self.pair.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}/connection/websocket", self.address)
     }
 
     fn start(arguments: &[String], cores: &[usize]) -> Result<Self, BenchError> {
@@ -70,13 +81,49 @@ impl OwnServer {
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
         let said = child.stderr.take().map(listen);
         let command = format!("corecast {}", arguments.join(" "));
-        let mut server = Self { child, address: String::new(), command };
+        let mut server = Self { child, pair: None, address: String::new(), command };
         match said.map(|said| ready(&said)) {
             Some(Ok(address)) => server.address = address,
             Some(Err(reason)) => return Err(failed(reason)),
             None => return Err(failed(io::Error::from(io::ErrorKind::BrokenPipe).to_string())),
         }
         Ok(server)
+    }
+}
+
+/// A folder with a certificate and its key.
+struct Pair(PathBuf);
+
+impl Pair {
+    fn make() -> Result<Self, BenchError> {
+        let failed = |reason: String| BenchError::OwnServer { reason };
+        let mut name = [0; 8];
+        getrandom::fill(&mut name).map_err(|error| failed(error.to_string()))?;
+        let folder = std::env::temp_dir().join(format!("corecast-bench-{:x}", u64::from_ne_bytes(name)));
+        let made = gen_cert::make(&["127.0.0.1".to_owned()], 1)
+            .ok_or_else(|| failed("no certificate could be made".to_owned()))?;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o700).create(&folder)?;
+        let pair = Self(folder);
+        std::fs::write(pair.0.join("cert.pem"), made.cert_pem)?;
+        std::fs::write(pair.0.join("key.pem"), made.key_pem)?;
+        Ok(pair)
+    }
+
+    fn settings(&self) -> [String; 3] {
+        let file = |name: &str| self.0.join(name).display().to_string();
+        [
+            "http_server.tls.enabled=true".to_owned(),
+            format!("http_server.tls.cert_pem={}", file("cert.pem")),
+            format!("http_server.tls.key_pem={}", file("key.pem")),
+        ]
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        // Of no use to anybody, and small.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     stamp::{PAYLOAD_MIN, Run},
     sys,
 };
-use crate::cli::client::Target;
+use crate::cli::client::{ClientError, Target};
 use http::{Http, Seen, Workload};
 use std::{
     io,
@@ -351,7 +351,9 @@ fn workload(args: &Args) -> Result<Workload, BenchError> {
 fn api_target(args: &Args) -> Result<Target, BenchError> {
     let own = Target::parse(&args.websocket.common.url)?;
     let url = args.api_url.clone().unwrap_or(format!("http://{}/api", own.host));
-    Ok(Target::parse(url.trim_end_matches('/'))?)
+    let target = Target::parse(url.trim_end_matches('/'))?;
+    let is_secure = target.tls || (own.tls && args.api_url.is_none());
+    if is_secure { Err(ClientError::Tls(target.url).into()) } else { Ok(target) }
 }
 
 fn seconds(value: f64) -> Result<Duration, BenchError> {

@@ -1,7 +1,10 @@
 //! What can be learnt about a server from outside: its processor time, its memory, its counters.
 
 use super::BenchError;
-use crate::cli::client::Target;
+use crate::cli::{
+    client::Target,
+    wire::{self, Wire},
+};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -132,9 +135,13 @@ pub fn counters_by_core(target: &Target) -> Option<BTreeMap<String, f64>> {
 fn fetch(target: &Target) -> io::Result<String> {
     const ANSWER_MAX: usize = 4 * 1024 * 1024;
     let patience = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&target.address, patience)?;
+    let stream = TcpStream::connect_timeout(&target.address, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
+    let mut stream = match target.tls {
+        false => Wire::Plain(stream),
+        true => Wire::tls(stream, &wire::anybody()?, &target.host)?,
+    };
     let request =
         format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.path, target.host);
     stream.write_all(request.as_bytes())?;

@@ -531,3 +531,92 @@ fn material_that_cannot_be_used_says_why() {
     };
     assert!(Ready::new(&material, 0).expect_err("too early").reason.contains("is valid only"));
 }
+
+// Whatever a client sends, before and after its handshake: nothing panics, and what is broken ends.
+#[test]
+fn hostile_bytes() {
+    let made = pair();
+    let configs = [client_config(&made, &TLS12, None), client_config(&made, &TLS13, None)];
+    arbtest::arbtest(|u| {
+        let mut bed = Bed::new(ready(&made, None));
+        let conn = bed.accept(0);
+        let mut client = client(u.choose(&configs)?);
+        let is_open = u.arbitrary()?;
+        if is_open {
+            bed.settle(conn, &mut client);
+            client.writer().write_all(&[1; 300]).expect("a buffer");
+        }
+        let mut sent = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut sent).expect("a vector");
+        }
+        for _ in 0..u.int_in_range(1..=6)? {
+            let at = u.choose_index(sent.len())?;
+            match u.int_in_range(0..=2)? {
+                0 => sent[at] = u.arbitrary()?,
+                1 => drop(sent.remove(at)),
+                _ => sent.insert(at, u.arbitrary()?),
+            }
+        }
+        for part in sent.chunks_mut(u.int_in_range(1..=400)?) {
+            bed.tls.on_data(conn, part);
+            bed.turn();
+            // The driver above writes whenever it likes.
+            bed.tls.inner.waiting.entry(conn).or_default().push(1);
+            bed.turn();
+        }
+        bed.tls.on_end(conn, End::Eof);
+        bed.turn();
+        assert_eq!(bed.tls.inner.ends.len(), 1);
+        bed.tls.inner.closes.push((conn, Close::Graceful { linger_ms: 1 }));
+        bed.turn();
+        bed.turn();
+        assert_eq!(bed.net.closed.len(), 1);
+        Ok(())
+    })
+    .budget_ms(2000);
+}
+
+// A message of the handshake cut in two records after it, with writes in between: TLS remembers places in bytes that
+// it has seen, and they must still be there.
+#[test]
+fn half_a_key_update_and_writes_in_between() {
+    use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+    let made = pair();
+    let mut config = (*client_config(&made, &TLS13, None)).clone();
+    config.enable_secret_extraction = true;
+    let config = Arc::new(config);
+    let mut bed = Bed::new(ready(&made, None));
+    let conn = bed.accept(0);
+    let mut client = client(&config);
+    bed.settle(conn, &mut client);
+    let secrets = client.dangerous_extract_secrets().expect("secrets");
+    let (begin, rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv }) = secrets.tx else {
+        panic!("another suite: the test wants AES-256-GCM");
+    };
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).expect("a key"));
+    let record = |sequence: u64, kind: u8, contents: &[u8]| {
+        let mut body = [contents, &[kind]].concat();
+        let header = [23, 3, 3, 0, (body.len() + 16) as u8];
+        let mut nonce: [u8; 12] = iv.as_ref().try_into().expect("12 bytes");
+        nonce[4..].iter_mut().zip(sequence.to_be_bytes()).for_each(|(byte, of)| *byte ^= of);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        key.seal_in_place_append_tag(nonce, Aad::from(header), &mut body).expect("sealed");
+        [&header[..], &body].concat()
+    };
+    // KeyUpdate, wanting none in return: 24, length 1, 0.
+    let hold = |bed: &mut Bed, mut bytes: Vec<u8>| {
+        bed.tls.on_data(conn, &mut bytes);
+        bed.tls.inner.waiting.entry(conn).or_default().extend([7; 50]);
+        bed.turn();
+        bed.turn();
+    };
+    hold(&mut bed, record(begin, 23, b"data"));
+    hold(&mut bed, record(begin + 1, 22, &[24, 0]));
+    hold(&mut bed, record(begin + 2, 22, &[0, 1]));
+    assert_eq!(bed.tls.inner.ends, []);
+    hold(&mut bed, record(begin + 3, 22, &[0]));
+    // What follows would have to come under the new key.
+    hold(&mut bed, record(begin + 4, 23, b"data"));
+    assert_eq!(bed.tls.inner.ends, [(conn, End::Error(71))]);
+}

@@ -36,7 +36,7 @@ impl Engine {
         }
         conn.stage = Stage::Lost;
         // The peer may have hung up before.
-        let _ = conn.stream.shutdown(Shutdown::Both);
+        let _ = conn.stream.stream().shutdown(Shutdown::Both);
         // What was built for it must not go to another.
         self.scratch.clear();
         self.lost.push(error);
@@ -50,7 +50,7 @@ impl Engine {
     pub fn cut(&mut self, keep: usize, reset: bool) -> Result<(), BenchError> {
         if reset {
             for conn in self.conns.iter().skip(keep) {
-                sys::reset_on_close(conn.stream.as_raw_fd())?;
+                sys::reset_on_close(conn.stream.stream().as_raw_fd())?;
             }
         }
         self.conns.truncate(keep);

@@ -1,7 +1,10 @@
 //! Against servers of a few lines that send exactly what a case needs.
 
 use super::*;
-use std::{net::TcpListener, thread};
+use std::{
+    net::{TcpListener, TcpStream},
+    thread,
+};
 
 /// One short text frame of a server.
 fn text(payload: &str) -> Vec<u8> {
