@@ -144,10 +144,19 @@ fn settings() -> Settings {
     };
     let present = ChannelOptions { presence: true, ..plain.clone() };
     settings.channel.without_namespace = plain.clone();
-    settings.channel.namespaces =
-        (0..10).map(|at| Namespace { name: format!("space{at}"), options: plain.clone() }).collect();
-    settings.channel.namespaces.push(Namespace { name: "kept".into(), options: kept });
-    settings.channel.namespaces.push(Namespace { name: "present".into(), options: present });
+    settings.channel.namespaces = (0..10)
+        .map(|at| Namespace { name: format!("space{at}"), options: plain.clone(), ..Namespace::default() })
+        .collect();
+    settings.channel.namespaces.push(Namespace {
+        name: "kept".into(),
+        options: kept,
+        ..Namespace::default()
+    });
+    settings.channel.namespaces.push(Namespace {
+        name: "present".into(),
+        options: present,
+        ..Namespace::default()
+    });
     settings
 }
 

@@ -15,7 +15,8 @@ const COMMANDS: u32 = 256;
 /// A publish command of a client, with a payload of 128 bytes.
 pub fn publish(protocol: Protocol, channel: &str, id: u32) -> Vec<u8> {
     let data = format!("\"{}\"", "x".repeat(126));
-    let request = PublishRequest { channel: channel.into(), data: Some(data.as_bytes()), kind: 0 };
+    let request =
+        PublishRequest { channel: channel.into(), data: Some(data.as_bytes()), ..PublishRequest::default() };
     let mut out = Vec::new();
     encode_command(protocol, &Command { id, request: Request::Publish(request) }, &mut out);
     out

@@ -5,7 +5,7 @@
 
 use super::base64;
 use crate::{
-    broker::seam::{ApiRequest, PublishOptions, Refresh, Target},
+    broker::seam::{ApiRequest, Overrides, PublishOptions, Refresh, Target},
     model::{Disconnect, ErrorCode, Position, Tags},
 };
 use serde::{Deserialize, Deserializer, de};
@@ -203,8 +203,8 @@ struct Whom<'a> {
     data: Option<&'a RawValue>,
     b64data: Text<'a>,
     recover_since: Option<Since<'a>>,
-    #[serde(rename = "override")]
-    overrides: Option<&'a RawValue>,
+    #[serde(rename = "override", deserialize_with = "or_default")]
+    overrides: Override,
     #[serde(deserialize_with = "or_default")]
     expire_at: i64,
     // Disconnect.
@@ -214,6 +214,24 @@ struct Whom<'a> {
     // Refresh.
     #[serde(deserialize_with = "or_default")]
     expired: bool,
+}
+
+/// Options of the channel that shall be otherwise for this subscription.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Override {
+    presence: Option<Switch>,
+    join_leave: Option<Switch>,
+    force_recovery: Option<Switch>,
+    force_positioning: Option<Switch>,
+    force_push_join_leave: Option<Switch>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Switch {
+    #[serde(deserialize_with = "or_default")]
+    value: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -248,10 +266,21 @@ impl Whom<'_> {
         if self.channel.0.is_empty() {
             return Err(ErrorCode::BadRequest);
         }
-        // Ignoring these would give more than the caller asked for: a subscription that never ends.
-        if self.expire_at != 0 || self.overrides.is_some() {
+        // Ignoring these could show more than the caller asked for.
+        if self.overrides.presence.is_some() || self.overrides.join_leave.is_some() {
             return Err(ErrorCode::NotAvailable);
         }
+        let said = |switch: &Option<Switch>| switch.as_ref().map(|it| it.value);
+        let overrides = Overrides {
+            force_recovery: said(&self.overrides.force_recovery),
+            force_positioning: said(&self.overrides.force_positioning),
+            force_push_join_leave: said(&self.overrides.force_push_join_leave),
+        };
+        let expires_unix_ms = match u64::try_from(self.expire_at) {
+            Ok(0) => None,
+            Ok(seconds) => Some(seconds.saturating_mul(1000)),
+            Err(_) => return Err(ErrorCode::BadRequest),
+        };
         Ok(ApiRequest::Subscribe {
             target,
             channel: self.channel.shared(),
@@ -261,6 +290,8 @@ impl Whom<'_> {
                 .recover_since
                 .as_ref()
                 .map(|since| Position { offset: since.offset, epoch: since.epoch.shared() }),
+            overrides,
+            expires_unix_ms,
         })
     }
 

@@ -12,10 +12,7 @@ use super::{
     seam::{ApiReply, ApiRequest, Refresh, Target},
     session::{Joining, Place, State, with_chan_info},
 };
-use crate::{
-    auth::Overrides,
-    model::{ConnKey, CoreId, Disconnect, ErrorCode, Position, Unsubscribe},
-};
+use crate::model::{ConnKey, CoreId, Disconnect, ErrorCode, Unsubscribe};
 use std::{collections::BTreeMap, sync::Arc};
 
 fn target(request: &ApiRequest) -> Option<&Target> {
@@ -75,6 +72,9 @@ impl Core {
         if let Some(channel) = channel {
             self.check_api_channel(channel)?;
         }
+        if let ApiRequest::Subscribe { expires_unix_ms, .. } = request {
+            self.time_left(*expires_unix_ms)?;
+        }
         // Without a user or a client the call would mean every anonymous client.
         let target = target(request).ok_or(ErrorCode::Internal)?;
         if target.user.is_empty() && target.client.is_empty() && target.session.is_empty() {
@@ -127,9 +127,7 @@ impl Core {
                 }
                 // One that was not told that it is connected cannot be told more.
                 (_, None | Some(State::New | State::Connecting | State::Refused)) => {}
-                (ApiRequest::Subscribe { channel, info, data, recover_since, .. }, _) => {
-                    self.act_subscribe(conn, channel, info.as_ref(), data.clone(), recover_since.as_ref());
-                }
+                (ApiRequest::Subscribe { .. }, _) => self.act_subscribe(conn, request),
                 (ApiRequest::Unsubscribe { channel, .. }, _) => self.act_unsubscribe(conn, channel),
                 (ApiRequest::Refresh { refresh, .. }, _) => self.act_refresh(conn, refresh),
                 _ => {}
@@ -147,14 +145,20 @@ impl Core {
         (info.client == client && *info.user == *target.user).then_some(conn)
     }
 
-    fn act_subscribe(
-        &mut self,
-        conn: ConnKey,
-        channel: &str,
-        chan_info: Option<&Arc<[u8]>>,
-        data: Option<Arc<[u8]>>,
-        recover_since: Option<&Position>,
-    ) {
+    fn act_subscribe(&mut self, conn: ConnKey, request: &ApiRequest) {
+        let ApiRequest::Subscribe {
+            target: _,
+            channel,
+            info: chan_info,
+            data,
+            recover_since,
+            overrides,
+            expires_unix_ms,
+        } = request
+        else {
+            return;
+        };
+        let Ok((expires_ms, _)) = self.time_left(*expires_unix_ms) else { return };
         let known = self.hub.find(channel).and_then(|hub| self.sessions.get(conn)?.find(hub));
         if known.is_some() {
             return;
@@ -165,19 +169,20 @@ impl Core {
             recoverable: recover_since.is_some(),
             ..Grants::default()
         };
-        let Ok(grants) = self.grants(conn, channel, wishes, Overrides::default()) else { return };
+        let Ok(grants) = self.grants(conn, channel, wishes, *overrides) else { return };
         let recover = recover_since
+            .as_ref()
             .filter(|_| grants.recoverable)
             .map(|position| Recover { offset: position.offset, epoch: (&*position.epoch).into() });
         let joining = Joining {
             channel,
-            info: with_chan_info(info, chan_info),
+            info: with_chan_info(info, chan_info.as_ref()),
             grants,
             filter: None,
             recover,
             reject_unrecovered: false,
-            origin: SubscribeOrigin::Server { data },
-            expires_ms: u64::MAX,
+            origin: SubscribeOrigin::Server { data: data.clone() },
+            expires_ms,
         };
         // Without credit the owner is far behind; the caller sees it in the presence of the channel.
         self.ask_subscribe(conn, joining);

@@ -74,7 +74,9 @@ impl Core {
     /// Whether `data` may be published to `channel`, and whether it is known to be JSON then.
     fn check_api_data(&self, channel: &str, data: &[u8]) -> Result<bool, ErrorCode> {
         self.check_api_channel(channel)?;
-        check_data(self.channels.resolve(channel)?.publication_data_format, data, false)
+        let options = self.channels.resolve(channel)?;
+        self.channels.check_concrete(options, channel)?;
+        check_data(options.publication_data_format, data, false)
     }
 
     /// One ask to the owner of `channel` answers the call.

@@ -478,6 +478,7 @@ impl Core {
             }
             Mesh::Tell(tell) => self.shard.on_tell(from, tell, self.now, &mut self.out),
             Mesh::Forward { channel, forward } => self.on_forward(from, channel, forward),
+            Mesh::Match { hub, publication } => self.on_match(hub, publication),
             Mesh::Answer { id, answer } => {
                 self.out.return_credit(from);
                 if let Some(pending) = self.pending.remove(id) {
@@ -503,7 +504,7 @@ impl Core {
                 if let Some(channel) = self.hub.get_mut(pending.hub) {
                     channel.waiting -= 1;
                 }
-                self.hub.release_if_unused(pending.hub);
+                self.release_channel(pending.hub);
             }
             (Pending::Position { hub, owned }, Answer::Position(top)) => {
                 self.on_position(hub, owned, top.as_ref());

@@ -37,6 +37,8 @@ pub struct HubChannel {
     pub checked_ms: u64,
     /// A timer for the position check is running.
     pub check_timer: bool,
+    /// It is a pattern, and all cores know that it is wanted here.
+    pub watching: bool,
 }
 
 /// What came for a subscriber that is not told yet.
@@ -125,6 +127,7 @@ impl Hub {
                     early: Vec::new(),
                     checked_ms: 0,
                     check_timer: false,
+                    watching: false,
                 });
                 self.by_name.insert(name, key);
                 key
@@ -149,19 +152,20 @@ impl Hub {
         by_owned.insert(owned, key);
     }
 
-    /// Frees the entry if nobody is subscribed or about to be. Groups must be empty and gone by then.
-    pub fn release_if_unused(&mut self, key: HubKey) {
-        let Some(channel) = self.channels.get(key) else { return };
+    /// Frees the entry if nobody is subscribed or about to be. Groups must be empty and gone by then. Returns the
+    /// name if it was a pattern that other cores believe to be wanted here.
+    pub fn release_if_unused(&mut self, key: HubKey) -> Option<Arc<str>> {
+        let channel = self.channels.get(key)?;
         if channel.live > 0 || channel.waiting > 0 {
-            return;
+            return None;
         }
         debug_assert!(channel.groups.is_empty(), "a channel without subscribers has groups");
-        if let Some(channel) = self.channels.remove(key) {
-            self.by_name.remove(&channel.name);
-            if let Some(owned) = channel.owned {
-                self.by_owned[usize::from(channel.owner)].remove(owned);
-            }
+        let channel = self.channels.remove(key)?;
+        self.by_name.remove(&channel.name);
+        if let Some(owned) = channel.owned {
+            self.by_owned[usize::from(channel.owner)].remove(owned);
         }
+        channel.watching.then_some(channel.name)
     }
 
     /// Channels with an entry.

@@ -16,6 +16,7 @@ pub struct Residue {
     pub pending: usize,
     pub subscribed_channels: usize,
     pub users: usize,
+    pub patterns: usize,
 }
 
 /// A session of a user: the user, its core, its connection there.
@@ -67,6 +68,7 @@ impl Core {
             pending: self.pending.len(),
             subscribed_channels: self.shard.channel_count(),
             users: self.users.len(),
+            patterns: self.shard.pattern_count(),
         }
     }
 

@@ -9,7 +9,10 @@
 //!
 //! A core's questions to itself take the same road through a local queue, so there is one code for both.
 
-use super::seam::{ApiRequest, CoreStats, PublishOptions};
+use super::{
+    hub::HubKey,
+    seam::{ApiRequest, CoreStats, PublishOptions},
+};
 use crate::{
     model::{ClientId, ClientInfo, ConnKey, CoreId, ErrorCode, Position, Publication},
     stdx::slab::Key,
@@ -35,6 +38,11 @@ pub enum Mesh {
     Forward {
         channel: OwnedKey,
         forward: Forward,
+    },
+    /// A publication for subscribers of a pattern, under the receiver's own key. Dropped when the queue is full.
+    Match {
+        hub: HubKey,
+        publication: Arc<Publication>,
     },
     Tell(Tell),
     /// Answered to `asker`, which may not be who sent it.
@@ -167,6 +175,10 @@ pub enum Tell {
     Leave { user: Arc<str>, conn: ConnKey },
     /// From the owner of a user: another session takes this one's place.
     Replaced { conn: ConnKey },
+    /// This core has subscribers of a pattern, which it calls `hub`.
+    Watch { pattern: Arc<str>, hub: HubKey },
+    /// It has none any more.
+    Unwatch { pattern: Arc<str> },
 }
 
 /// A question to several cores.

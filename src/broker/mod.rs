@@ -22,6 +22,7 @@ pub mod shard;
 #[cfg(test)]
 mod tests;
 mod users;
+mod wildcard;
 
 /// What clients see as the version of the server.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " corecast");

@@ -2,7 +2,8 @@
 //!
 //! Asks carry credit: a core has at most `mesh.credit` of them open with each peer, so their answers always
 //! fit. Tells are bounded by what exists (one per subscription). Forwarded publications are bounded in bytes;
-//! what does not fit is dropped and declared: the receiver finds a [`Forward::Gap`] in its place.
+//! what does not fit is dropped and declared: the receiver finds a [`Forward::Gap`] in its place. What is forwarded
+//! for a pattern is dropped undeclared: nobody counts there.
 //!
 //! A core's messages to itself go through a queue of their own, so both roads keep the same order.
 
@@ -103,6 +104,18 @@ impl Outbound {
         }
     }
 
+    /// True when `bytes` more fit into the queue; otherwise that is counted.
+    fn has_room(&mut self, to: CoreId, bytes: usize) -> bool {
+        let peer = &mut self.peers[usize::from(to)];
+        let fits = peer.forwarded_bytes + bytes <= self.queue_max_size;
+        if fits {
+            peer.forwarded_bytes += bytes;
+        } else {
+            self.counters.increment(Counter::MeshDropped);
+        }
+        fits
+    }
+
     /// True when the forward fits; otherwise it is dropped and, for publications, declared once per batch.
     fn admit(&mut self, to: CoreId, channel: OwnedKey, forward: &Forward) -> bool {
         let bytes = match forward {
@@ -110,12 +123,10 @@ impl Outbound {
             Forward::Join(_) | Forward::Leave(_) => MESSAGE_BYTES,
             Forward::Gap => return true,
         };
-        let peer = &mut self.peers[usize::from(to)];
-        if peer.forwarded_bytes + bytes <= self.queue_max_size {
-            peer.forwarded_bytes += bytes;
+        if self.has_room(to, bytes) {
             return true;
         }
-        self.counters.increment(Counter::MeshDropped);
+        let peer = &mut self.peers[usize::from(to)];
         if matches!(forward, Forward::Publication(_)) && peer.gaps.insert(channel) {
             peer.batch.push(Mesh::Forward { channel, forward: Forward::Gap });
         }
@@ -129,9 +140,12 @@ impl Outgoing for Outbound {
             self.local.push_back(message);
             return;
         }
-        if let Mesh::Forward { channel, forward } = &message
-            && !self.admit(to, *channel, forward)
-        {
+        let fits = match &message {
+            Mesh::Forward { channel, forward } => self.admit(to, *channel, forward),
+            Mesh::Match { publication, .. } => self.has_room(to, publication.data.len() + MESSAGE_BYTES),
+            _ => true,
+        };
+        if !fits {
             return;
         }
         self.counters.increment(Counter::MeshMessagesSent);

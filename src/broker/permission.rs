@@ -14,6 +14,9 @@ use crate::{
 use regex::Regex;
 use std::collections::HashMap;
 
+mod paths;
+use paths::Paths;
+
 /// The configured namespaces, ready for look-up by channel name.
 ///
 /// Bounded by the configuration: one copy of each namespace's options.
@@ -25,6 +28,8 @@ pub struct Namespaces {
     by_name: HashMap<Box<str>, usize, ahash::RandomState>,
     /// Of each namespace, by [`Namespaces::index`]. Empty when no namespace has one.
     name_rules: Vec<Option<Regex>>,
+    /// Namespaces by the form of names, where `channel.patterns` is on.
+    paths: Option<Paths>,
 }
 
 /// What a client wants to do with a channel.
@@ -87,10 +92,11 @@ pub fn recovers_cache(options: &ChannelOptions) -> bool {
 ///
 /// # Errors
 /// [`ErrorCode::BadRequest`].
+#[inline]
 pub fn check_data(format: DataFormat, data: &[u8], json: bool) -> Result<bool, ErrorCode> {
     let good = match format {
-        DataFormat::Binary => return Ok(json && !data.is_empty()),
         DataFormat::Any => return if data.is_empty() { Err(ErrorCode::BadRequest) } else { Ok(json) },
+        DataFormat::Binary => return Ok(json && !data.is_empty()),
         DataFormat::Json => json || is_json(data),
         DataFormat::JsonObject => data.trim_ascii_start().first() == Some(&b'{') && (json || is_json(data)),
     };
@@ -101,9 +107,12 @@ impl Namespaces {
     #[must_use]
     pub fn new(channel: &Channel) -> Self {
         let mut by_name = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
-        by_name.extend(
-            channel.namespaces.iter().enumerate().map(|(at, namespace)| (namespace.name.as_str().into(), at)),
-        );
+        let with_path = |namespace: &config::Namespace| channel.patterns && !namespace.pattern.is_empty();
+        for (at, namespace) in channel.namespaces.iter().enumerate().filter(|(_, it)| !with_path(it)) {
+            by_name.insert(namespace.name.as_str().into(), at);
+        }
+        let forms = channel.namespaces.iter().enumerate().filter(|(_, it)| with_path(it));
+        let paths = channel.patterns.then(|| Paths::new(forms.map(|(at, it)| (it.pattern.as_str(), at))));
         let namespaces = channel.namespaces.iter().map(|namespace| &namespace.options);
         let mut name_rules: Vec<_> = std::iter::once(&channel.without_namespace)
             .chain(namespaces)
@@ -113,7 +122,7 @@ impl Namespaces {
         if name_rules.iter().all(Option::is_none) {
             name_rules = Vec::new();
         }
-        Self { channel: channel.clone(), by_name, name_rules }
+        Self { channel: channel.clone(), by_name, name_rules, paths }
     }
 
     /// The settings these namespaces were built from.
@@ -141,12 +150,24 @@ impl Namespaces {
     /// # Errors
     /// As [`Namespaces::resolve`].
     pub fn index(&self, channel: &str) -> Result<usize, ErrorCode> {
+        if self.is_path(channel) {
+            return self.index_of_path(channel);
+        }
         let namespace = self.namespace(channel);
         if namespace.is_empty() {
             return Ok(0);
         }
         match self.by_name.get(namespace) {
             Some(&at) => Ok(at + 1),
+            None if self.channel.allow_unknown_namespaces => Ok(0),
+            None => Err(ErrorCode::UnknownChannel),
+        }
+    }
+
+    #[cold]
+    fn index_of_path(&self, channel: &str) -> Result<usize, ErrorCode> {
+        match self.paths.as_ref().and_then(|paths| paths.find(self.public(channel))) {
+            Some(at) => Ok(at + 1),
             None if self.channel.allow_unknown_namespaces => Ok(0),
             None => Err(ErrorCode::UnknownChannel),
         }
@@ -169,18 +190,18 @@ impl Namespaces {
     /// [`ErrorCode::BadRequest`] for more than `channel.max_length` bytes, for what the namespace's
     /// `channel_regex` does not match, and without one for anything but ASCII.
     pub fn check_name(&self, channel: &str) -> Result<(), ErrorCode> {
-        let rule = if self.name_rules.is_empty() { None } else { self.name_rule(channel) };
-        let fits = channel.len() <= self.channel.max_length
-            && match rule {
-                None => channel.is_ascii(),
-                Some(rule) => rule.is_match(self.rest(channel)),
-            };
-        if fits { Ok(()) } else { Err(ErrorCode::BadRequest) }
+        let good = if self.name_rules.is_empty() { channel.is_ascii() } else { self.obeys_rule(channel) };
+        if channel.len() > self.channel.max_length || !good {
+            return Err(ErrorCode::BadRequest);
+        }
+        Ok(())
     }
 
-    /// The expression names in the namespace of `channel` must match.
-    fn name_rule(&self, channel: &str) -> Option<&Regex> {
-        self.name_rules.get(self.index(channel).ok()?)?.as_ref()
+    /// Whether a name matches the expression of its namespace.
+    #[cold]
+    fn obeys_rule(&self, channel: &str) -> bool {
+        let rule = self.index(channel).ok().and_then(|index| self.name_rules.get(index)?.as_ref());
+        rule.map_or_else(|| channel.is_ascii(), |rule| rule.is_match(self.rest(channel)))
     }
 
     /// Whether `who` may do `verb` with `channel`, whose options are `options`.
@@ -250,23 +271,52 @@ impl Namespaces {
         by_rule || who.insecure
     }
 
+    /// A name without its private prefix.
+    #[inline]
+    fn public<'a>(&self, channel: &'a str) -> &'a str {
+        channel.strip_prefix(self.channel.private_prefix.as_str()).unwrap_or(channel)
+    }
+
+    /// Whether the form of a name says what its namespace is.
+    #[inline]
+    fn is_path(&self, channel: &str) -> bool {
+        self.paths.is_some() && self.public(channel).starts_with('/')
+    }
+
     /// The namespace in a name, empty for none.
+    #[inline]
     fn namespace<'a>(&self, channel: &'a str) -> &'a str {
-        let public = channel.strip_prefix(self.channel.private_prefix.as_str()).unwrap_or(channel);
+        let public = self.public(channel);
         match self.channel.namespace_boundary.as_str() {
             "" => "",
             boundary => find(public, boundary).map_or("", |at| &public[..at]),
         }
     }
 
-    /// What follows the namespace in a name; the whole name where there is no namespace.
+    /// What an expression for names sees: what follows the namespace; the whole name where there is none.
     fn rest<'a>(&self, channel: &'a str) -> &'a str {
-        let namespace = self.namespace(channel);
-        if namespace.is_empty() {
-            return channel;
+        if self.is_path(channel) || self.namespace(channel).is_empty() {
+            channel
+        } else {
+            self.inner(channel)
         }
-        let public = channel.strip_prefix(self.channel.private_prefix.as_str()).unwrap_or(channel);
-        &public[namespace.len() + self.channel.namespace_boundary.len()..]
+    }
+
+    /// What follows private prefix and namespace in a name.
+    pub(super) fn inner<'a>(&self, channel: &'a str) -> &'a str {
+        let public = self.public(channel);
+        match self.namespace(channel).len() {
+            0 => public,
+            _ if self.is_path(channel) => public,
+            len => &public[len + self.channel.namespace_boundary.len()..],
+        }
+    }
+
+    /// Whether a channel is for listed users only.
+    #[must_use]
+    pub fn is_limited(&self, channel: &str) -> bool {
+        let limits = self.resolve(channel).is_ok_and(|options| options.allow_user_limited_channels);
+        limits && self.users(channel).is_some()
     }
 
     /// The user list in a name: what follows the last user boundary.

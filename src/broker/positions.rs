@@ -55,7 +55,12 @@ impl Core {
     }
 
     /// Notes a publication in all groups but the one of its publisher, if that is not to be told.
-    fn note_without_echo(&mut self, hub: HubKey, publication: Arc<Publication>, epoch: Option<Arc<str>>) {
+    pub(super) fn note_without_echo(
+        &mut self,
+        hub: HubKey,
+        publication: Arc<Publication>,
+        epoch: Option<Arc<str>>,
+    ) {
         let apart = publication.info.as_ref().and_then(|info| self.set_apart(hub, info.client));
         let Some(channel) = self.hub.get(hub) else { return };
         let groups: Vec<_> = channel.groups.iter().copied().filter(|&group| Some(group) != apart).collect();

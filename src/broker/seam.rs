@@ -1,5 +1,6 @@
 //! What goes into the broker of one core and what comes out, in plain values.
 
+pub use crate::auth::Overrides;
 use crate::{
     metrics::Counters,
     model::{ClientInfo, ConnKey, Disconnect, ErrorCode, Position, Publication, Tags},
@@ -46,6 +47,9 @@ pub enum ApiRequest {
         info: Option<Arc<[u8]>>,
         data: Option<Arc<[u8]>>,
         recover_since: Option<Position>,
+        overrides: Overrides,
+        /// When the subscription ends, in milliseconds since 1970.
+        expires_unix_ms: Option<u64>,
     },
     /// An empty channel: from all.
     Unsubscribe {

@@ -3,10 +3,10 @@
 use super::{
     core::{Core, Seat, SessionStart},
     mesh::{Answer, Ask, AskKey, Forward, Mesh, Subscribed},
-    seam::{ApiReply, ApiRequest, Effect, PublishOptions, Target},
+    seam::{ApiReply, ApiRequest, Effect, Overrides, PublishOptions, Target},
 };
 use crate::{
-    config::{ChannelOptions, Settings},
+    config::{ChannelOptions, Namespace, Settings},
     model::{ConnKey, Disconnect, ErrorCode, Now, Position, Protocol},
     stdx::slab::Key,
 };
@@ -26,10 +26,11 @@ fn open_settings() -> Settings {
         ..ChannelOptions::default()
     };
     settings.channel.namespaces = vec![
-        crate::config::Namespace { name: "plain".into(), options: ChannelOptions::default() },
-        crate::config::Namespace {
+        Namespace { name: "plain".into(), ..Namespace::default() },
+        Namespace {
             name: "joins".into(),
             options: ChannelOptions { join_leave: true, presence: true, ..ChannelOptions::default() },
+            ..Namespace::default()
         },
     ];
     settings
@@ -443,6 +444,8 @@ fn the_server_api_reaches_channels_and_clients() {
         info: None,
         data: Some(br#"{"hello":1}"#.to_vec().into()),
         recover_since: None,
+        overrides: Overrides::default(),
+        expires_unix_ms: None,
     };
     one.core.api(6, subscribe);
     one.turn();
@@ -680,3 +683,4 @@ mod deltas;
 mod filters;
 mod tokens;
 mod users;
+mod wildcards;

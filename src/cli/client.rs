@@ -373,7 +373,13 @@ mod tests {
         let target = Target::parse(&url).unwrap();
         let mut client = Client::connect(&target, Protocol::Json, "t", None).unwrap();
         assert_eq!(client.connected.ping, 25);
-        let publish = || Request::Publish(PublishRequest { channel: "c".into(), data: Some(b"7"), kind: 0 });
+        let publish = || {
+            Request::Publish(PublishRequest {
+                channel: "c".into(),
+                data: Some(b"7"),
+                ..PublishRequest::default()
+            })
+        };
         let id = client.send(publish()).unwrap();
         assert!(matches!(client.answer(id, "x"), Ok(Body::Other)));
         assert!(matches!(client.next().unwrap().body, Body::Push { .. }));

@@ -87,7 +87,11 @@ pub fn run(args: Args) -> Result<ExitCode, PubError> {
             let mut client = Client::connect(&target, protocol, &args.token, args.ca.as_deref())?;
             paced(&args, || {
                 let data = Some(data.get().as_bytes());
-                let request = PublishRequest { channel: args.channel.as_str().into(), data, kind: 0 };
+                let request = PublishRequest {
+                    channel: args.channel.as_str().into(),
+                    data,
+                    ..PublishRequest::default()
+                };
                 let id = client.send(Request::Publish(request))?;
                 client.answer(id, "the publication")?;
                 Ok(())

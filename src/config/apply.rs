@@ -170,7 +170,7 @@ impl Draft {
                 _ => shown,
             };
             let at = named.map_or(item.at, |node| node.at);
-            let mut namespace = Namespace { name: String::new(), options: self.namespace_base.clone() };
+            let mut namespace = Namespace { options: self.namespace_base.clone(), ..Namespace::default() };
             self.section(
                 &mut namespace,
                 Prefix { shown: &shown, table: keys::WITHOUT_NAMESPACE },

@@ -28,7 +28,6 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("admin", Fine::Disabled),
     ("broker", Fine::Disabled),
     ("brokers", Fine::Off),
-    ("channel.patterns", Fine::Off),
     ("channel.proxy", Fine::Off),
     ("clickhouse_analytics", Fine::Disabled),
     ("client.concurrency", Fine::Off),

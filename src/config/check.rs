@@ -26,6 +26,7 @@ impl Draft {
         for namespace in &settings.channel.namespaces {
             conflicts.extend(channels(settings, &keys::namespace(&namespace.name), &namespace.options));
         }
+        conflicts.extend(patterns(settings));
         conflicts.extend(personal(settings));
         conflicts.extend(tls(settings));
         conflicts.extend(loopback(settings, dev));
@@ -95,6 +96,27 @@ fn channels(settings: &Settings, prefix: &str, options: &ChannelOptions) -> Vec<
     if ttl > meta {
         let reason = format!("must not be longer than history_meta_ttl = {}", duration::show(meta));
         conflict(["history_ttl", "history_meta_ttl"], duration::show(ttl), reason);
+    }
+    conflicts
+}
+
+fn patterns(settings: &Settings) -> Vec<Conflict> {
+    let shape = |pattern: &str| -> Vec<String> {
+        pattern.split('/').map(|it| if it.starts_with(':') { ":".into() } else { it.to_owned() }).collect()
+    };
+    let with: Vec<_> = settings.channel.namespaces.iter().filter(|it| !it.pattern.is_empty()).collect();
+    let mut conflicts = Vec::new();
+    for (index, namespace) in with.iter().enumerate() {
+        let same = with[..index].iter().find(|other| shape(&other.pattern) == shape(&namespace.pattern));
+        let reason = match same {
+            _ if !settings.channel.patterns => "channel.patterns is not on: set it to true".into(),
+            Some(other) => {
+                format!("{:?} of the namespace {} matches the same names", other.pattern, other.name)
+            }
+            None => continue,
+        };
+        let keys = vec![format!("{}.pattern", keys::namespace(&namespace.name))];
+        conflicts.push(Conflict { keys, found: format!("{:?}", namespace.pattern), reason });
     }
     conflicts
 }

@@ -23,6 +23,8 @@ pub enum Rule {
     Networks,
     /// Printable ASCII, one to 16 characters: it is searched in channel names.
     Mark,
+    /// The form of paths, or nothing.
+    Form,
     /// A namespace's name.
     Name,
     /// Texts without spaces.
@@ -66,6 +68,9 @@ impl Rule {
             Self::Address => "an IPv4 or IPv6 address, \"localhost\", or \"\" for all addresses".into(),
             Self::Networks => "a list of addresses or networks such as \"10.0.0.0/8\"".into(),
             Self::Mark => "1 to 16 printable ASCII characters without space".into(),
+            Self::Form => {
+                "a form such as \"/users/:id\": segments behind slashes, those with a colon any".into()
+            }
             Self::Name => "a name of two or more characters out of a-z A-Z 0-9 - _ .".into(),
             Self::Patterns => {
                 "a list of texts without spaces such as \"https://example.com\", or \"*\"".into()
@@ -106,6 +111,7 @@ impl Rule {
             Self::Path => path(it),
             Self::Address => it.is_empty() || it == "localhost" || it.parse::<IpAddr>().is_ok(),
             Self::Mark => (1..=16).contains(&it.len()) && it.bytes().all(|byte| byte.is_ascii_graphic()),
+            Self::Form => it.is_empty() || form(it),
             Self::Name => {
                 it.len() >= 2 && it.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
             }
@@ -124,6 +130,12 @@ impl Rule {
             _ => true,
         }
     }
+}
+
+fn form(it: &str) -> bool {
+    let good =
+        |segment: &str| !segment.is_empty() && segment != ":" && !segment.contains(char::is_whitespace);
+    it.starts_with('/') && it.split('/').skip(1).all(good)
 }
 
 fn path(it: &str) -> bool {
@@ -164,6 +176,7 @@ mod tests {
             &["", "localhost", "0.0.0.0", "::1"],
             &["example.com", "1.2.3", "1.2.3.4:80", "[::1]"],
         );
+        check(Rule::Form, &["", "/a", "/a/:b/c"], &["a", "/", "/a/", "/:", "//a", "/a b"]);
         check(Rule::Mark, &["$", "::", "1234567890123456"], &["", " ", "é", "12345678901234567"]);
         check(Rule::Name, &["ab", "a-B_9.", "--"], &["", "a", "a b", "é12", "a:b"]);
         check(Rule::Header, &["", "X-User_Id"], &["X User", "X:", "é"]);

@@ -215,6 +215,8 @@ sections! {
         user_boundary: String = "#".into(), Rule::Mark;
         /// What stands between those users.
         user_separator: String = ",".into(), Rule::Mark;
+        /// Names that begin with a slash belong to the namespace whose `pattern` they match: `/users/7` to that of `/users/:id`. None: error 102. The more definite pattern wins.
+        patterns: bool = false, Rule::Any;
         /// Give channels whose namespace is not defined the options of `channel.without_namespace`, instead of error 102.
         allow_unknown_namespaces: bool = false, Rule::Any;
         /// How long a stream's position outlives its last publication, where a namespace does not say. Costs a few dozen bytes per channel that had history.
@@ -287,6 +289,8 @@ sections! {
         allow_history_for_anonymous: bool = false, Rule::Any;
         /// Allow channels limited to users by `channel.user_boundary`.
         allow_user_limited_channels: bool = false, Rule::Any;
+        /// Clients may subscribe to patterns: in the part of a name after the namespace, split at dots, the word `*` stands for any one word and a last word `>` for one or more. Rights are those of the pattern's name; private and user-limited channels are never meant. Publications carry the tag `channel` with the name of theirs. Publishing to a pattern is refused with error 107. Costs a look-up per publication in the namespace.
+        allow_wildcards: bool = false, Rule::Any;
         /// Regular expression that the part of a channel's name after the namespace must match (the whole name where there is no namespace), else error 107. With one, names may hold more than ASCII.
         channel_regex: String = String::new(), Rule::Regex;
         /// What publications may be, by clients and the server API: `json`, `json_object` (JSON that is an object) or `binary` (anything, also nothing). Empty: anything but nothing. Else error 107.
@@ -383,6 +387,8 @@ sections! {
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Namespace {
     pub name: String,
+    /// The form of its channels' names, where `channel.patterns` is on; empty: they begin with its name.
+    pub pattern: String,
     pub options: ChannelOptions,
 }
 
@@ -390,7 +396,13 @@ impl Section for Namespace {
     fn options(&self) -> Vec<&'static Opt> {
         const NAME: Opt =
             Opt { name: "name", kind: String::KIND, rule: Rule::Name, text: " Name, before the boundary." };
-        [&NAME].into_iter().chain(self.options.options()).collect()
+        const PATTERN: Opt = Opt {
+            name: "pattern",
+            kind: String::KIND,
+            rule: Rule::Form,
+            text: " Form of its channels' names, where `channel.patterns` is on.",
+        };
+        [&NAME, &PATTERN].into_iter().chain(self.options.options()).collect()
     }
 
     fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
@@ -398,11 +410,19 @@ impl Section for Namespace {
             self.name = read(value, &Rule::Name)?;
             return Ok(());
         }
+        if name == "pattern" {
+            self.pattern = read(value, &Rule::Form)?;
+            return Ok(());
+        }
         self.options.set(name, value)
     }
 
     fn show(&self, name: &str) -> Value {
-        if name == "name" { Value::text(&self.name) } else { self.options.show(name) }
+        match name {
+            "name" => Value::text(&self.name),
+            "pattern" => Value::text(&self.pattern),
+            _ => self.options.show(name),
+        }
     }
 }
 

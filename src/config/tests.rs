@@ -469,7 +469,11 @@ fn what_is_shown_loads_back() {
             Duration::from_nanos(u.int_in_range(1_000_000..=86_400_000_000_000)?);
         for index in 0..u.int_in_range(0..=3)? {
             let options = if u.arbitrary()? { ChannelOptions::dev() } else { ChannelOptions::default() };
-            settings.channel.namespaces.push(Namespace { name: format!("n{index}"), options });
+            settings.channel.namespaces.push(Namespace {
+                name: format!("n{index}"),
+                options,
+                ..Namespace::default()
+            });
         }
         for (format, name) in formats {
             let text = show(&settings, format);

@@ -6,7 +6,7 @@ mod codes;
 mod publication;
 
 pub use codes::{Disconnect, ErrorCode, Unsubscribe};
-pub use publication::{ClientInfo, Publication, Tags};
+pub use publication::{ClientInfo, Extra, Publication, Tags};
 
 use std::{fmt, str::FromStr, sync::Arc};
 

@@ -18,6 +18,17 @@ pub struct ClientInfo {
 /// Key and value pairs beside a publication, in the order they were given.
 pub type Tags = Vec<(Box<str>, Box<str>)>;
 
+/// What few publications have beside their data.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Extra {
+    /// Where it was published, for subscribers of a pattern.
+    pub channel: Option<Arc<str>>,
+    /// Of the entry it sets or removes, in a map.
+    pub key: Box<str>,
+    pub removed: bool,
+    pub score: i64,
+}
+
 /// One message of a channel, immutable once its owner core has given it an offset. Crosses cores as `Arc`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Publication {
@@ -30,6 +41,8 @@ pub struct Publication {
     pub tags: Tags,
     /// Milliseconds since 1970 at which the owner core took it. Not sent to subscribers.
     pub time_ms: u64,
+    /// What few publications have.
+    pub extra: Option<Box<Extra>>,
     /// Set when `data` is known to be one valid JSON value; otherwise a core checks before it writes to JSON clients.
     pub json: bool,
     /// May go out as the difference to the publication before it, to subscribers who agreed on deltas.

@@ -2,7 +2,7 @@
 
 use super::{filter, knobs::CHANNELS, world::World};
 use crate::{
-    broker::seam::{ApiReply, ApiRequest, PublishOptions, Refresh, Target},
+    broker::seam::{ApiReply, ApiRequest, Overrides, PublishOptions, Refresh, Target},
     model::{Disconnect, ErrorCode, Position, Tags},
 };
 
@@ -60,6 +60,8 @@ impl World {
                 info: None,
                 data: None,
                 recover_since: self.since(index, channel),
+                overrides: Overrides::default(),
+                expires_unix_ms: None,
             },
             5 => ApiRequest::Unsubscribe { target, channel: channel.into() },
             6 => {

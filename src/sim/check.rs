@@ -196,7 +196,7 @@ impl Client {
         if sub.filter.is_some_and(|filter| !filter.passes("")) || sub.no_echo || sub.conflates {
             return;
         }
-        let seen = sub.numbers.get(&self.publisher()).copied().unwrap_or(0);
+        let seen = sub.numbers.get(&(self.publisher(), None)).copied().unwrap_or(0);
         assert!(
             seen >= sub.acknowledged,
             "client {}: {channel}: {} was acknowledged, only {seen} came",
@@ -430,10 +430,18 @@ impl Client {
         }
         let (publisher, number) = truth::parse(&data);
         assert!(!sub.no_echo || publisher != own, "client {index}: {channel}: told of its own");
-        let before = sub.numbers.insert(publisher, number);
+        let placed = knobs::MATCHED.iter().position(|home| *home == publication.channel);
+        assert_eq!(
+            placed.is_some(),
+            knobs::is_pattern(channel),
+            "client {index}: {channel}: {publication:?}"
+        );
+        let home = placed.map_or(channel, |at| knobs::MATCHED[at]);
+        // Order is that of a channel, also under a pattern.
+        let before = sub.numbers.insert((publisher, placed), number);
         assert!(before < Some(number), "client {index}: {channel}: {number} after {before:?} of {publisher}");
         let epoch = sub.epoch.clone();
-        truth.told(channel, &epoch, publication.offset, &data);
+        truth.told(home, &epoch, publication.offset, &data);
     }
 
     /// What was published, made of what came before if it came as a patch.

@@ -85,8 +85,8 @@ pub struct Sub {
     pub leaving: bool,
     /// Tells this subscription from others of the same channel.
     pub serial: u64,
-    /// Last number seen of each publisher.
-    pub numbers: BTreeMap<usize, u64>,
+    /// Last number seen of each publisher; under a pattern in each channel of `knobs::MATCHED`.
+    pub numbers: BTreeMap<(usize, Option<usize>), u64>,
     /// Last number of this client that was acknowledged during the subscription.
     pub acknowledged: u64,
     /// Publications may be patches of the one before.
@@ -270,8 +270,11 @@ impl Client {
 
     pub fn publish(&mut self, channel: &str, truth: &mut Truth, filler: usize, json: bool) {
         let (number, data) = truth.payload(channel, self.publisher(), filler, json);
-        let request =
-            Request::Publish(PublishRequest { channel: channel.into(), data: Some(&data), kind: 0 });
+        let request = Request::Publish(PublishRequest {
+            channel: channel.into(),
+            data: Some(&data),
+            ..PublishRequest::default()
+        });
         let expect = Expect::Publish { channel: channel.into(), number, serial: self.serial(channel) };
         self.command(request, expect);
     }

@@ -6,7 +6,7 @@ use super::{
     world::World,
 };
 use crate::{
-    broker::seam::ApiRequest,
+    broker::seam::{ApiRequest, PublishOptions},
     metrics::Counter,
     model::{CoreId, Disconnect},
 };
@@ -47,6 +47,7 @@ impl World {
         self.settle_down();
         self.invariants();
         self.compare();
+        self.match_patterns();
         self.say_goodbye();
         self.settle_down();
         self.invariants();
@@ -66,6 +67,32 @@ impl World {
         }
         let may_lose = dropped > 0 || self.lag_counts;
         assert!(may_lose || declared == 0, "{declared} losses declared, nothing was lost");
+    }
+
+    /// What is published at rest reaches every subscriber of a pattern it matches.
+    fn match_patterns(&mut self) {
+        for channel in knobs::MATCHED {
+            let dropped = self.dropped();
+            let (number, payload) = self.truth.payload(channel, 2_000_000, 1, true);
+            let (data, options) = (payload.clone().into(), PublishOptions::default());
+            let request = ApiRequest::Publish { channel: channel.into(), data, tags: vec![], options };
+            let core = self.rng.below(self.knobs.cores as u64) as usize;
+            self.api(core, request, Call::Publish { channel, payload });
+            self.settle_down();
+            if self.dropped() > dropped {
+                continue;
+            }
+            for client in self.clients.iter().filter(|client| client.connected) {
+                for (name, sub) in client.subs.iter().filter(|(name, _)| knobs::is_pattern(name)) {
+                    let heard = sub.numbers.values().any(|seen| *seen == number);
+                    assert!(heard, "client {}: {name} without what was published in {channel}", client.index);
+                }
+            }
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        self.hosts.iter().map(|host| host.core.stats().counters.value(Counter::MeshDropped)).sum()
     }
 
     /// Everybody leaves, or the node stops: at rest, or in the middle of everything.

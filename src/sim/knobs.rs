@@ -37,16 +37,23 @@ pub struct Knobs {
 }
 
 /// Channels of the simulation, by what they do: recoverable, positioned, plain, with presence.
-pub const CHANNELS: [&str; 11] = [
+pub const CHANNELS: [&str; 15] = [
     "rec:a", "rec:b", "rec:c", "small:a", "brief:a", "cache:a", "pos:a", "plain:a", "plain:b", "joins:a",
-    "slow:a",
+    "slow:a", "wild:x.a", "wild:x.b", "wild:x.*", "wild:>",
 ];
+
+/// Channels that patterns stand for.
+pub const MATCHED: [&str; 2] = ["wild:x.a", "wild:x.b"];
+
+pub fn is_pattern(channel: &str) -> bool {
+    channel.ends_with(['*', '>'])
+}
 
 /// Whom clients connect as; two cores or more own them.
 pub const USERS: [&str; 4] = ["u0", "u1", "u2", "u3"];
 
 pub fn is_positioned(channel: &str) -> bool {
-    !channel.starts_with("plain") && !channel.starts_with("joins")
+    !["plain", "joins", "wild"].iter().any(|plain| channel.starts_with(plain))
 }
 
 pub fn conflates(channel: &str) -> bool {
@@ -181,10 +188,11 @@ impl Knobs {
                 ChannelOptions { force_recovery_mode: RecoveryMode::Cache, ..history(1 + rng.below(4)) },
             ),
             ("pos", ChannelOptions { force_positioning: true, ..with_deltas }),
+            ("wild", ChannelOptions { allow_wildcards: true, ..open.clone() }),
             ("plain", open),
             ("joins", joins),
         ]
-        .map(|(name, options)| Namespace { name: name.into(), options })
+        .map(|(name, options)| Namespace { name: name.into(), options, ..Namespace::default() })
         .into();
         settings
     }

@@ -111,9 +111,12 @@ impl World {
             },
             Mesh::Tell(tell) => match tell {
                 Tell::Unsubscribe { .. } => "mesh: tell Unsubscribe",
+                Tell::Watch { .. } => "mesh: tell Watch",
+                Tell::Unwatch { .. } => "mesh: tell Unwatch",
                 Tell::Leave { .. } => "mesh: tell Leave",
                 Tell::Replaced { .. } => "mesh: tell Replaced",
             },
+            Mesh::Match { .. } => "mesh: match",
             Mesh::Survey { .. } => "mesh: survey",
             Mesh::SurveyAnswer { .. } => "mesh: survey answer",
         };

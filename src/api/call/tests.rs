@@ -167,7 +167,14 @@ fn single_methods() {
     check("unsubscribe", r#"{"channel":"a"}"#, 200, bad);
     check("subscribe", r#"{"user":"42","channel":"a"}"#, 200, r#"{"result":{}}"#);
     let missing = r#"{"error":{"code":108,"message":"not available"}}"#;
-    check("subscribe", r#"{"user":"42","channel":"a","expire_at":5}"#, 200, missing);
+    for (rest, want) in [
+        (r#""expire_at":5"#, r#"{"result":{}}"#),
+        (r#""expire_at":-5"#, bad),
+        (r#""override":{"force_recovery":{"value":true},"presence":null}"#, r#"{"result":{}}"#),
+        (r#""override":{"presence":{"value":true}}"#, missing),
+    ] {
+        check("subscribe", &format!(r#"{{"user":"42","channel":"a",{rest}}}"#), 200, want);
+    }
     check("rpc", r#"{"method":"x","params":{}}"#, 200, missing);
     check("map_publish", "{}", 200, missing);
     check(

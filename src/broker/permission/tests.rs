@@ -6,6 +6,7 @@ fn namespaces() -> Namespaces {
     let named = |name: &str, history_size| Namespace {
         name: name.into(),
         options: ChannelOptions { history_size, ..ChannelOptions::default() },
+        ..Namespace::default()
     };
     Namespaces::new(&Channel {
         without_namespace: ChannelOptions { history_size: 100, ..ChannelOptions::default() },
@@ -299,5 +300,36 @@ fn conflation_and_echo() {
         let options = ChannelOptions { no_echo: own, ..ChannelOptions::default() };
         let wishes = Grants { no_echo: wished, ..Grants::default() };
         assert_eq!(Namespaces::grant(&options, who, wishes).no_echo, own || wished);
+    }
+}
+
+#[test]
+fn namespaces_by_the_form_of_names() {
+    let named = |name: &str, pattern: &str, history_size| Namespace {
+        name: name.into(),
+        pattern: pattern.into(),
+        options: ChannelOptions { history_size, ..ChannelOptions::default() },
+    };
+    let mut channel = Channel {
+        patterns: true,
+        namespaces: vec![named("users", "/users/:id", 1), named("news", "", 2), named("me", "/users/me", 3)],
+        ..Channel::default()
+    };
+    for (patterns, name, history_size) in [
+        (true, "/users/7", Some(1)),
+        (true, "/users/a:b", Some(1)),
+        (true, "/users/me", Some(3)),
+        (true, "$/users/7", Some(1)),
+        (true, "/rooms/7", None),
+        (true, "users:7", None),
+        (true, "news:7", Some(2)),
+        (true, "lobby", Some(0)),
+        (false, "/users/7", Some(0)),
+        (false, "users:7", Some(1)),
+    ] {
+        channel.patterns = patterns;
+        let namespaces = Namespaces::new(&channel);
+        let got = namespaces.resolve(name).map(|options| options.history_size);
+        assert_eq!(got, history_size.ok_or(ErrorCode::UnknownChannel), "{patterns} {name}");
     }
 }

@@ -208,7 +208,7 @@ impl Core {
                 channel.waiting -= 1;
             }
             self.tell_unsubscribed(pending.hub, pending.client);
-            self.hub.release_if_unused(pending.hub);
+            self.release_channel(pending.hub);
         }
     }
 }

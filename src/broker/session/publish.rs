@@ -34,6 +34,7 @@ impl Core {
         let Some(session) = self.sessions.get(conn) else { return Step::Ended };
         let data = request.data.unwrap_or_default();
         let allowed = self.allow_at(conn, channel, place, Verb::Publish).and_then(|options| {
+            self.channels.check_concrete(options, channel)?;
             check_data(options.publication_data_format, data, session.protocol == Protocol::Json)
         });
         let json = match allowed {

@@ -150,6 +150,14 @@ impl Core {
         overrides: Overrides,
     ) -> Result<Grants, ErrorCode> {
         let (options, who) = (self.channels.resolve(channel)?, self.who(conn, channel)?);
+        if self.channels.is_pattern(options, channel) {
+            if !self.channels.split(channel).fits() {
+                return Err(ErrorCode::BadRequest);
+            }
+            // There is no place in what is put together from many streams.
+            let Grants { join_leave, no_echo, numbered, .. } = Namespaces::grant(options, who, wishes);
+            return Ok(Grants { join_leave, no_echo, numbered, ..Grants::default() });
+        }
         if overrides == Overrides::default() {
             return Ok(Namespaces::grant(options, who, wishes));
         }
@@ -164,24 +172,24 @@ impl Core {
         Ok(Namespaces::grant(&options, who, wishes))
     }
 
-    /// Where the latest publication is all that recovery brings, new subscribers may get it unasked.
-    fn recover_unasked(&self, channel: &str, grants: Grants) -> Option<Recover> {
-        let options = self.channels.resolve(channel).ok().filter(|_| grants.recoverable)?;
-        (options.auto_cache_recover && recovers_cache(options)).then(Recover::default)
-    }
-
     /// Sends the ask; false when there is no credit (nothing happened then).
     pub(in crate::broker) fn ask_subscribe(&mut self, conn: ConnKey, joining: Joining<'_>) -> bool {
         let Joining { channel, info, grants, filter, recover, reject_unrecovered, origin, expires_ms } =
             joining;
         let reject_unrecovered = reject_unrecovered && recover.is_some();
-        let cache = self.channels.resolve(channel).is_ok_and(recovers_cache);
-        let recover = recover.or_else(|| self.recover_unasked(channel, grants));
+        let Ok(options) = self.channels.resolve(channel) else { return false };
+        let (cache, pattern) = (recovers_cache(options), self.channels.is_pattern(options, channel));
+        // Where the latest publication is all that recovery brings, new subscribers may get it unasked.
+        let unasked = cache && options.auto_cache_recover && grants.recoverable;
+        let recover = recover.or_else(|| unasked.then(Recover::default));
         let owner = self.owners.of(channel);
         if !self.out.take_credit(owner) {
             return false;
         }
         let hub = self.hub.expect(channel, || owner);
+        if pattern {
+            self.watch(hub);
+        }
         let Some(name) = self.hub.get(hub).map(|channel| Arc::clone(&channel.name)) else { return false };
         let server_side = !matches!(origin, SubscribeOrigin::Client { .. });
         let pending = Pending::Subscribe(SubscribePending {
@@ -245,7 +253,7 @@ impl Core {
             // The client is gone, or was told that the ask took too long.
             self.forget_abandoned(key, &pending);
             self.tell_unsubscribed(hub, pending.client);
-            self.hub.release_if_unused(hub);
+            self.release_channel(hub);
             return;
         }
         self.withhold(pending.conn, &mut answer.publications);
@@ -309,6 +317,7 @@ impl Core {
                     patches: patches.as_deref(),
                     number: if grants.numbered { number(pending.hub) } else { 0 },
                     conflation: grants.conflate_ms,
+                    ..SubscribeResult::default()
                 };
                 self.reply(pending.conn, *id, &Reply::Subscribe(&result));
             }

@@ -43,7 +43,7 @@ impl Core {
             let client = client.client;
             self.tell_unsubscribed(subscription.hub, client);
         }
-        self.hub.release_if_unused(subscription.hub);
+        self.release_channel(subscription.hub);
     }
 
     /// What was noted for the group so far still reaches the leaving member: its list is closed first.

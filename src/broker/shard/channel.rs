@@ -31,6 +31,8 @@ pub struct Rules {
     pub cache: bool,
     /// Publications may go out as differences, whoever publishes them.
     pub delta_publish: bool,
+    /// Subscribers of patterns may want what is published.
+    pub wildcards: bool,
 }
 
 impl Rules {
@@ -53,6 +55,7 @@ impl Rules {
             meta_ttl_ms: ms(meta_ttl).max(history_ttl_ms),
             cache: recovers_cache(options),
             delta_publish: options.delta_publish,
+            wildcards: options.allow_wildcards,
         }
     }
 

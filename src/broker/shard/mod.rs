@@ -14,6 +14,7 @@ mod channel;
 mod glob;
 mod history;
 mod idempotency;
+mod patterns;
 mod publish;
 mod read;
 mod subscribe;
@@ -24,6 +25,7 @@ mod tests;
 use self::{
     channel::{Channel, Rules, Stream},
     idempotency::Idempotency,
+    patterns::Patterns,
 };
 use super::{
     mesh::{Answer, Ask, AskKey, Forward, Mesh, Outgoing, OwnedKey, Tell},
@@ -54,6 +56,7 @@ pub struct Shard {
     /// Channels with at least one subscriber.
     subscribed: usize,
     idempotency: Idempotency,
+    patterns: Patterns,
     wheel: Wheel,
     fired: Vec<u64>,
     rng: Rng,
@@ -94,6 +97,7 @@ impl Shard {
             ahash::RandomState::with_seeds(a, b, c, d)
         };
         let (by_name, idempotency) = (HashMap::with_hasher(hasher()), Idempotency::new(hasher()));
+        let patterns = Patterns::new(hasher());
         let namespaces = Namespaces::new(&settings.channel);
         let rules = namespaces.options().map(|options| Rules::new(options, &settings.channel)).collect();
         Self {
@@ -106,6 +110,7 @@ impl Shard {
             by_name,
             subscribed: 0,
             idempotency,
+            patterns,
             wheel: Wheel::new(0),
             fired: Vec::new(),
             rng,
@@ -155,6 +160,8 @@ impl Shard {
         self.catch_up(now);
         match tell {
             Tell::Unsubscribe { channel, client } => self.unsubscribe(from, channel, client, now, out),
+            Tell::Watch { pattern, hub } => self.patterns.watch(self.namespaces.split(&pattern), from, hub),
+            Tell::Unwatch { pattern } => self.patterns.unwatch(self.namespaces.split(&pattern), from),
             Tell::Leave { .. } | Tell::Replaced { .. } => {}
         }
     }
@@ -199,6 +206,12 @@ impl Shard {
     #[must_use]
     pub fn channel_count(&self) -> usize {
         self.subscribed
+    }
+
+    /// Pairs of pattern and core with subscribers of it.
+    #[cfg(test)]
+    pub fn pattern_count(&self) -> usize {
+        self.patterns.len()
     }
 
     /// Channels that take memory: with subscribers, or with a stream that is remembered.

@@ -1,15 +1,19 @@
 //! A publication gets its place and goes out.
 
-use super::{Shard, Timer, forward};
+use super::{Shard, Timer, channel::Rules, forward};
 use crate::{
     broker::{
-        mesh::{Forward, Outgoing, OwnedKey},
+        mesh::{Forward, Mesh, Outgoing, OwnedKey},
         seam::PublishOptions,
     },
     metrics::Counter,
-    model::{ErrorCode, Now, Position, Publication},
+    model::{ErrorCode, Extra, Now, Position, Publication},
 };
 use std::sync::Arc;
+
+/// Tells subscribers of a pattern where something was published, beside the field that is meant for that: SDKs hand
+/// tags on, and not that field.
+const CHANNEL_TAG: &str = "channel";
 
 impl Shard {
     /// Takes a publication, unless its idempotency key or its version says that it was taken before, and
@@ -38,9 +42,9 @@ impl Shard {
         let publication = || Publication { offset: 0, time_ms: now.unix_ms, delta, ..publication() };
         let position = if rules.keeps_history() && !options.skip_history {
             let key = key.unwrap_or_else(|| self.create(&name.into(), rules));
-            self.publish_to_stream(key, publication, options, now, out)
+            self.publish_to_stream(name, key, publication, options, now, out)
         } else {
-            self.publish_to_subscribers(key, publication, out);
+            self.publish_to_subscribers(name, (key, rules), publication, out);
             None
         };
         if !idempotency_key.is_empty() {
@@ -51,21 +55,49 @@ impl Shard {
 
     fn publish_to_subscribers(
         &mut self,
-        key: Option<OwnedKey>,
+        name: &str,
+        (key, rules): (Option<OwnedKey>, Rules),
         publication: impl FnOnce() -> Publication,
         out: &mut dyn Outgoing,
     ) {
         self.counters.increment(Counter::Publications);
-        if let Some(key) = key
-            && let Some(channel) = self.channels.get(key)
-            && channel.interest.subscribers() > 0
-        {
-            forward(key, channel, &Forward::Publication(Arc::new(publication())), out);
+        let channel = key.and_then(|key| Some((key, self.channels.get(key)?)));
+        let channel = channel.filter(|(_, channel)| channel.interest.subscribers() > 0);
+        let may_match = rules.wildcards && !self.patterns.is_empty();
+        if channel.is_none() && !may_match {
+            return;
         }
+        let publication = Arc::new(publication());
+        if may_match {
+            self.publish_to_patterns(name, &publication, out);
+        }
+        if let Some((key, channel)) = channel {
+            forward(key, channel, &Forward::Publication(publication), out);
+        }
+    }
+
+    /// To the cores with subscribers of patterns that `name` matches. They are told where it was published.
+    fn publish_to_patterns(&self, name: &str, publication: &Arc<Publication>, out: &mut dyn Outgoing) {
+        if self.namespaces.is_limited(name) {
+            return;
+        }
+        let mut placed: Option<Arc<Publication>> = None;
+        self.patterns.each(self.namespaces.split(name), |core, hub| {
+            let placed = placed.get_or_insert_with(|| {
+                let extra = Some(Box::new(Extra { channel: Some(name.into()), ..Extra::default() }));
+                let mut placed = Publication { extra, ..(**publication).clone() };
+                if placed.tags.iter().all(|(tag, _)| **tag != *CHANNEL_TAG) {
+                    placed.tags.push((CHANNEL_TAG.into(), name.into()));
+                }
+                Arc::new(placed)
+            });
+            out.send(core, Mesh::Match { hub, publication: Arc::clone(placed) });
+        });
     }
 
     fn publish_to_stream(
         &mut self,
+        name: &str,
         key: OwnedKey,
         publication: impl FnOnce() -> Publication,
         options: &PublishOptions,
@@ -88,7 +120,11 @@ impl Shard {
             self.wheel.insert(stream.history_expires_ms, Timer::History.token(key));
         }
         let position = stream.history.position();
+        let placed = (channel.rules.wildcards && !self.patterns.is_empty()).then(|| Arc::clone(&publication));
         forward(key, channel, &Forward::Publication(publication), out);
+        if let Some(placed) = placed {
+            self.publish_to_patterns(name, &placed, out);
+        }
         self.keep_stream(key, now.ms);
         Some(position)
     }

@@ -5,7 +5,7 @@ use crate::{
     auth::{Hs, sign},
     broker::{
         mesh::{Forward, Mesh},
-        seam::{ApiReply, ApiRequest, PublishOptions},
+        seam::{ApiReply, ApiRequest, Overrides, PublishOptions, Target},
     },
     config::{ChannelOptions, DataFormat, RecoveryMode, Settings},
     model::{ConnKey, Disconnect, ErrorCode, Protocol, Publication},
@@ -299,4 +299,46 @@ fn a_publication_that_comes_too_late_tells_of_a_loss() {
             assert!(abroad.one.heard(abroad.conn)[0].contains(r#""offset":6"#), "{lag_max_ms} {late_ms}");
         }
     }
+}
+
+#[test]
+fn the_server_api_says_how_long_and_with_what_a_subscription_is() {
+    let mut one = One::new(open_settings());
+    let conn = one.client();
+    let target =
+        Target { client: one.core.info(conn).unwrap().client.to_string().into(), ..Target::default() };
+    let subscribe = |one: &mut One, channel: &str, expires_unix_ms, force_recovery| {
+        one.core.begin_turn(one.now);
+        let request = ApiRequest::Subscribe {
+            target: target.clone(),
+            channel: channel.into(),
+            info: None,
+            data: None,
+            recover_since: None,
+            overrides: Overrides {
+                force_recovery,
+                force_push_join_leave: Some(false),
+                ..Overrides::default()
+            },
+            expires_unix_ms,
+        };
+        one.core.api(1, request);
+        one.turn();
+        (one.api.pop().unwrap().1.map(|_| ()), one.heard(conn))
+    };
+    let now = one.now.unix_ms;
+    assert_eq!(subscribe(&mut one, "a", Some(now), None), (Err(ErrorCode::Expired), vec![]));
+    let plain = r#"{"push":{"channel":"a","subscribe":{}}}"#.to_owned();
+    assert_eq!(subscribe(&mut one, "a", None, Some(false)), (Ok(()), vec![plain]));
+    let kept = r#"{"push":{"channel":"b","subscribe":{"recoverable":true,"epoch":"E","positioned":true}}}"#;
+    assert_eq!(subscribe(&mut one, "b", Some(now + 5_000), None), (Ok(()), vec![kept.into()]));
+    // Its time and that for a refresh.
+    while one.closed.is_empty() && one.now.unix_ms < now + 40_000 {
+        one.later(1_000);
+        if one.heard(conn) == ["{}"] {
+            one.hear(conn, "{}");
+        }
+    }
+    assert_eq!(one.closed, [(conn, Disconnect::SUBSCRIPTION_EXPIRED)]);
+    assert!((30_000..40_000).contains(&(one.now.unix_ms - now)));
 }

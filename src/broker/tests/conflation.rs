@@ -20,7 +20,7 @@ fn settings() -> Settings {
         ..settings.channel.without_namespace
     };
     let options = ChannelOptions { no_echo: true, ..settings.channel.without_namespace.clone() };
-    settings.channel.namespaces = vec![Namespace { name: "quiet".into(), options }];
+    settings.channel.namespaces = vec![Namespace { name: "quiet".into(), options, ..Namespace::default() }];
     settings
 }
 

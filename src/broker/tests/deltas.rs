@@ -26,7 +26,7 @@ fn settings() -> Settings {
         ..ChannelOptions::default()
     };
     settings.channel.namespaces = [("some", kept), ("bare", bare), ("off", ChannelOptions::default())]
-        .map(|(name, options)| Namespace { name: name.into(), options })
+        .map(|(name, options)| Namespace { name: name.into(), options, ..Namespace::default() })
         .into();
     settings
 }

@@ -23,7 +23,7 @@ fn settings() -> Settings {
         allow_channel_compaction: true,
         ..settings.channel.without_namespace
     };
-    settings.channel.namespaces = vec![Namespace { name: "off".into(), options: ChannelOptions::default() }];
+    settings.channel.namespaces = vec![Namespace { name: "off".into(), ..Namespace::default() }];
     settings
 }
 

@@ -37,6 +37,7 @@ fn settings() -> Settings {
             force_recovery: true,
             ..ChannelOptions::default()
         },
+        ..Namespace::default()
     }];
     settings
 }

@@ -334,8 +334,11 @@ impl Channels<'_> {
         self.book.seen.published += 1;
         // Two numbers have their use already: connect and subscribe.
         let id = client.published.saturating_add(2);
-        let request =
-            PublishRequest { channel: channel(conn, self.width).into(), data: Some(&data), kind: 0 };
+        let request = PublishRequest {
+            channel: channel(conn, self.width).into(),
+            data: Some(&data),
+            ..PublishRequest::default()
+        };
         self.engine.command(&Command { id, request: Request::Publish(request) });
         self.engine.write(conn)
     }

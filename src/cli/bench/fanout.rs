@@ -262,8 +262,11 @@ impl Fanout {
                 .map(|payload| {
                     // Two numbers have their use already: connect and subscribe.
                     self.last_id = self.last_id.checked_add(1).unwrap_or(3).max(3);
-                    let request =
-                        PublishRequest { channel: channel.as_str().into(), data: Some(payload), kind: 0 };
+                    let request = PublishRequest {
+                        channel: channel.as_str().into(),
+                        data: Some(payload),
+                        ..PublishRequest::default()
+                    };
                     Command { id: self.last_id, request: Request::Publish(request) }
                 })
                 .collect();

@@ -149,7 +149,8 @@ fn publish<'a>(name: &'static str, channel: &'a str, payload: &'a [u8]) -> Kind<
         ServerReply::Publish => Ok(()),
         _ => Err("not the answer to a publication".into()),
     };
-    let request = PublishRequest { channel: channel.into(), data: Some(payload), kind: 0 };
+    let request =
+        PublishRequest { channel: channel.into(), data: Some(payload), ..PublishRequest::default() };
     Kind { name, requests: vec![Request::Publish(request)], check: Box::new(check) }
 }
 

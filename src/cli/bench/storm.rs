@@ -222,7 +222,11 @@ impl Storm {
                 let Some((channel, sequence)) = todo.next() else { break };
                 let payload = check::payload(self.run, channel, round, sequence, self.args.size);
                 let name = self.channel(channel);
-                let request = PublishRequest { channel: name.into(), data: Some(&payload), kind: 0 };
+                let request = PublishRequest {
+                    channel: name.into(),
+                    data: Some(&payload),
+                    ..PublishRequest::default()
+                };
                 asked += 1;
                 let id = u32::try_from(asked).unwrap_or(u32::MAX).saturating_add(2);
                 self.engine.command(&Command { id, request: Request::Publish(request) });

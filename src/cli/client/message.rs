@@ -169,7 +169,7 @@ mod tests {
             join_leave: true,
             ..Default::default()
         };
-        let publish = PublishRequest { channel: "c".into(), data: Some(b"[1]"), kind: 0 };
+        let publish = PublishRequest { channel: "c".into(), data: Some(b"[1]"), ..PublishRequest::default() };
         [
             (1, Request::Connect(Box::new(connect))),
             (2, Request::Subscribe(Box::new(subscribe))),

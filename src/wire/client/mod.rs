@@ -102,6 +102,12 @@ pub struct SubscribeRequest<'a> {
     pub flag: i64,
     /// 0 stream, 1 map, 2 map_clients, 3 map_users, 4 shared_poll.
     pub kind: i32,
+    /// Of a map: 0 live, 1 its stream, 2 its state.
+    pub phase: i32,
+    /// Where in the state of a map a page begins.
+    pub cursor: Cow<'a, str>,
+    /// Entries of a page; 0: as many as the server likes.
+    pub limit: i32,
     /// At most one publication in so many milliseconds; 0: all of them. Not in Centrifugo's protocol.
     pub conflation: u32,
 }
@@ -125,6 +131,9 @@ pub struct PublishRequest<'a> {
     pub data: Option<&'a [u8]>,
     /// 0 stream, 1 map.
     pub kind: i32,
+    /// Of a map: the entry to set, or to remove.
+    pub key: Cow<'a, str>,
+    pub removed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -212,6 +221,15 @@ pub struct SubscribeResult<'a> {
     pub patches: Option<&'a [Patch]>,
     /// The number that stands for the channel in publications, joins and leaves; 0: its name does.
     pub number: u32,
+    /// As in [`SubscribeRequest`].
+    pub kind: i32,
+    pub phase: i32,
+    /// Where the next page of a map's state begins; empty: this was the last one.
+    pub cursor: &'a str,
+    /// Entries of a map.
+    pub state: &'a [Arc<Publication>],
+    /// Milliseconds between publications of one client; 0: no limit.
+    pub publish_debounce: u32,
     /// At most one publication comes in so many milliseconds; 0: all of them.
     pub conflation: u32,
 }

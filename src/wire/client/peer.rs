@@ -129,6 +129,11 @@ pub struct Subscribed<'a> {
     pub delta: bool,
     /// The number that stands for the channel; 0: none.
     pub number: u64,
+    pub kind: i32,
+    pub phase: i32,
+    pub cursor: Cow<'a, str>,
+    pub state: Vec<Received<'a>>,
+    pub publish_debounce: u32,
     /// Milliseconds in which at most one publication comes; 0: any number.
     pub conflation: u32,
 }
@@ -143,6 +148,12 @@ pub struct Received<'a> {
     pub info: Option<PeerInfo<'a>>,
     pub offset: u64,
     pub tags: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// Where it was published, under a pattern.
+    pub channel: Cow<'a, str>,
+    /// Of a map's entry.
+    pub key: Cow<'a, str>,
+    pub removed: bool,
+    pub score: i64,
     pub epoch: Cow<'a, str>,
 }
 
@@ -237,6 +248,9 @@ impl Encode for SubscribeRequest<'_> {
         }
         sink.int(subscribe_request::FLAG, self.flag);
         sink.int(subscribe_request::TYPE, self.kind.into());
+        sink.int(subscribe_request::PHASE, self.phase.into());
+        sink.text(subscribe_request::CURSOR, &self.cursor);
+        sink.int(subscribe_request::LIMIT, self.limit.into());
         sink.uint(subscribe_request::CONFLATION, self.conflation.into());
     }
 }
@@ -257,6 +271,8 @@ impl Encode for PublishRequest<'_> {
         sink.text(publish_request::CHANNEL, &self.channel);
         sink.payload(publish_request::DATA, self.data.unwrap_or_default());
         sink.int(publish_request::TYPE, self.kind.into());
+        sink.text(publish_request::KEY, &self.key);
+        sink.flag(publish_request::REMOVED, self.removed);
     }
 }
 

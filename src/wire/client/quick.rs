@@ -35,7 +35,8 @@ fn publish_body(text: &str) -> Option<(Request<'_>, &str)> {
     let mut cursor = Cursor::new(rest);
     let data = cursor.raw_value().ok()?;
     let rest = cursor.remaining().strip_prefix('}')?;
-    let request = PublishRequest { channel: Cow::Borrowed(channel), data: Some(data), kind: 0 };
+    let request =
+        PublishRequest { channel: Cow::Borrowed(channel), data: Some(data), ..PublishRequest::default() };
     Some((Request::Publish(request), rest))
 }
 
@@ -76,7 +77,8 @@ pub(super) fn publish_protobuf(message: &[u8]) -> Option<Command<'_>> {
         return None;
     }
     let channel = Cow::Borrowed(std::str::from_utf8(channel).ok()?);
-    Some(Command { id, request: Request::Publish(PublishRequest { channel, data: Some(data), kind: 0 }) })
+    let request = PublishRequest { channel, data: Some(data), ..PublishRequest::default() };
+    Some(Command { id, request: Request::Publish(request) })
 }
 
 #[inline]
@@ -171,7 +173,8 @@ mod tests {
         arbtest::arbtest(|u| {
             let length = u.int_in_range(0..=3usize)? * 70;
             let data = u.bytes(length)?;
-            let request = PublishRequest { channel: "news:ä".into(), data: Some(data), kind: 0 };
+            let request =
+                PublishRequest { channel: "news:ä".into(), data: Some(data), ..PublishRequest::default() };
             let command_in = Command { id: u.arbitrary()?, request: Request::Publish(request) };
             let mut bytes = Vec::new();
             super::super::encode_command(Protocol::Protobuf, &command_in, &mut bytes);

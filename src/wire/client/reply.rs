@@ -106,6 +106,11 @@ impl Encode for SubscribeResult<'_> {
         sink.flag(subscribe_result::WAS_RECOVERING, self.was_recovering);
         sink.flag(subscribe_result::DELTA, self.patches.is_some());
         sink.uint(subscribe_result::ID, self.number.into());
+        sink.int(subscribe_result::TYPE, self.kind.into());
+        sink.int(subscribe_result::PHASE, self.phase.into());
+        sink.text(subscribe_result::CURSOR, self.cursor);
+        sink.list(subscribe_result::STATE, listed(self.state, self.epoch));
+        sink.uint(subscribe_result::PUBLISH_DEBOUNCE, self.publish_debounce.into());
         sink.uint(subscribe_result::CONFLATION, self.conflation.into());
     }
 }
@@ -211,13 +216,19 @@ fn listed<'a>(
 impl Encode for Published<'_> {
     #[inline]
     fn fields<S: Sink>(&self, sink: &mut S) {
-        let Publication { offset, data, info, tags, time_ms: _, json: _, delta: _ } = self.publication;
+        let Publication { offset, data, info, tags, time_ms: _, extra, json: _, delta: _ } = self.publication;
         sink.payload(publication::DATA, data);
         if let Some(info) = info {
             sink.message(publication::INFO, &**info);
         }
         sink.uint(publication::OFFSET, *offset);
         sink.text_map(publication::TAGS, tags.iter().map(|(key, value)| (key, value)));
+        if let Some(extra) = extra {
+            sink.text(publication::CHANNEL, extra.channel.as_deref().unwrap_or_default());
+            sink.text(publication::KEY, &extra.key);
+            sink.flag(publication::REMOVED, extra.removed);
+            sink.sint(publication::SCORE, extra.score);
+        }
         sink.text(publication::EPOCH, self.epoch);
     }
 }
@@ -229,7 +240,8 @@ struct Patched<'a> {
 
 impl Encode for Patched<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
-        let Publication { offset, data, info, tags, time_ms: _, json: _, delta: _ } = self.publication;
+        let Publication { offset, data, info, tags, time_ms: _, extra: _, json: _, delta: _ } =
+            self.publication;
         sink.quoted(publication::DATA, self.patch.unwrap_or(data));
         if let Some(info) = info {
             sink.message(publication::INFO, &**info);

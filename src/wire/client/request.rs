@@ -218,6 +218,9 @@ fn subscribe<'a, S: Source<'a>>(source: &mut S) -> Result<Option<SubscribeReques
             n::TF => it.tags_filter = filter_node(source, FILTER_DEPTH_MAX)?.map(Box::new),
             n::FLAG => it.flag = source.int64()?,
             n::TYPE => it.kind = source.int32()?,
+            n::PHASE => it.phase = source.int32()?,
+            n::CURSOR => it.cursor = source.text()?,
+            n::LIMIT => it.limit = source.int32()?,
             n::CONFLATION => it.conflation = source.uint32()?,
             _ => source.skip()?,
         }
@@ -276,6 +279,8 @@ fn publish<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
             n::CHANNEL => it.channel = source.text()?,
             n::DATA => it.data = Some(source.payload()?),
             n::TYPE => it.kind = source.int32()?,
+            n::KEY => it.key = source.text()?,
+            n::REMOVED => it.removed = source.flag()?,
             _ => source.skip()?,
         }
         Ok(())

@@ -58,7 +58,7 @@ messages! {
     }
     publication = "Publication" {
         DATA = 4 "data", INFO = 5 "info", OFFSET = 6 "offset", TAGS = 7 "tags", DELTA = 8 "delta",
-        EPOCH = 14 "epoch",
+        CHANNEL = 10 "channel", KEY = 11 "key", REMOVED = 12 "removed", SCORE = 13 "score", EPOCH = 14 "epoch",
     }
     /// `Leave` has the same field.
     join = "Join" { INFO = 1 "info" }
@@ -84,13 +84,15 @@ messages! {
         CHANNEL = 1 "channel", TOKEN = 2 "token", RECOVER = 3 "recover", EPOCH = 6 "epoch",
         OFFSET = 7 "offset", DATA = 8 "data", POSITIONED = 9 "positioned", RECOVERABLE = 10 "recoverable",
         JOIN_LEAVE = 11 "join_leave", DELTA = 12 "delta", TF = 13 "tf", FLAG = 14 "flag", TYPE = 15 "type",
+        PHASE = 16 "phase", CURSOR = 17 "cursor", LIMIT = 18 "limit",
         CONFLATION = 1000 "conflation",
     }
     subscribe_result = "SubscribeResult" {
         EXPIRES = 1 "expires", TTL = 2 "ttl", RECOVERABLE = 3 "recoverable", EPOCH = 6 "epoch",
         PUBLICATIONS = 7 "publications", RECOVERED = 8 "recovered", OFFSET = 9 "offset",
         POSITIONED = 10 "positioned", DATA = 11 "data", WAS_RECOVERING = 12 "was_recovering", DELTA = 13 "delta",
-        ID = 14 "id", CONFLATION = 1000 "conflation",
+        ID = 14 "id", TYPE = 15 "type", PHASE = 16 "phase", CURSOR = 17 "cursor", STATE = 18 "state",
+        PUBLISH_DEBOUNCE = 19 "publish_debounce", CONFLATION = 1000 "conflation",
     }
     filter_node = "FilterNode" {
         OP = 1 "op", KEY = 2 "key", CMP = 3 "cmp", VAL = 4 "val", VALS = 5 "vals", NODES = 6 "nodes",
@@ -101,7 +103,9 @@ messages! {
     sub_refresh_result = "SubRefreshResult" { EXPIRES = 1 "expires", TTL = 2 "ttl" }
     /// `PresenceRequest` and `PresenceStatsRequest` have the same field.
     unsubscribe_request = "UnsubscribeRequest" { CHANNEL = 1 "channel" }
-    publish_request = "PublishRequest" { CHANNEL = 1 "channel", DATA = 2 "data", TYPE = 3 "type" }
+    publish_request = "PublishRequest" {
+        CHANNEL = 1 "channel", DATA = 2 "data", TYPE = 3 "type", KEY = 4 "key", REMOVED = 5 "removed",
+    }
     presence_result = "PresenceResult" { PRESENCE = 1 "presence" }
     presence_stats_result = "PresenceStatsResult" { NUM_CLIENTS = 1 "num_clients", NUM_USERS = 2 "num_users" }
     history_request = "HistoryRequest" { CHANNEL = 1 "channel", LIMIT = 7 "limit", SINCE = 8 "since", REVERSE = 9 "reverse" }

@@ -109,6 +109,11 @@ fn subscribed<'a, S: Source<'a>>(source: &mut S) -> Result<Subscribed<'a>> {
             n::WAS_RECOVERING => it.was_recovering = source.flag()?,
             n::DELTA => it.delta = source.flag()?,
             n::ID => it.number = source.uint64()?,
+            n::TYPE => it.kind = source.int32()?,
+            n::PHASE => it.phase = source.int32()?,
+            n::CURSOR => it.cursor = source.text()?,
+            n::STATE => publications(source, &mut it.state)?,
+            n::PUBLISH_DEBOUNCE => it.publish_debounce = source.uint32()?,
             n::CONFLATION => it.conflation = source.uint32()?,
             _ => source.skip()?,
         }
@@ -137,6 +142,10 @@ fn publication<'a, S: Source<'a>>(source: &mut S) -> Result<Received<'a>> {
                 Ok(())
             })?,
             n::DELTA => it.delta = source.flag()?,
+            n::CHANNEL => it.channel = source.text()?,
+            n::KEY => it.key = source.text()?,
+            n::REMOVED => it.removed = source.flag()?,
+            n::SCORE => it.score = source.sint64()?,
             n::EPOCH => it.epoch = source.text()?,
             _ => source.skip()?,
         }

@@ -17,6 +17,8 @@ pub(super) trait Encode {
 pub(super) trait Sink {
     fn uint(&mut self, field: Field, value: u64);
     fn int(&mut self, field: Field, value: i64);
+    /// As [`Sink::int`]; in Protobuf `sint64`.
+    fn sint(&mut self, field: Field, value: i64);
     fn flag(&mut self, field: Field, value: bool);
     fn text(&mut self, field: Field, value: &str);
     /// Bytes; in JSON a value that is embedded as it is, less raw newlines.
@@ -123,6 +125,10 @@ impl Sink for Json<'_> {
             }
             write_number(self.out, value.unsigned_abs());
         }
+    }
+
+    fn sint(&mut self, field: Field, value: i64) {
+        self.int(field, value);
     }
 
     fn flag(&mut self, field: Field, value: bool) {
@@ -353,6 +359,10 @@ impl<W: Wire> Sink for W {
     fn int(&mut self, field: Field, value: i64) {
         // Two's complement of 64 bits, also for int32: https://protobuf.dev/programming-guides/encoding/
         self.uint(field, value as u64);
+    }
+
+    fn sint(&mut self, field: Field, value: i64) {
+        self.uint(field, (value << 1 ^ value >> 63) as u64);
     }
 
     fn flag(&mut self, field: Field, value: bool) {

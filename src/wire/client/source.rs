@@ -19,6 +19,7 @@ pub(super) trait Source<'a>: Sized {
     fn uint64(&mut self) -> Result<u64>;
     fn int32(&mut self) -> Result<i32>;
     fn int64(&mut self) -> Result<i64>;
+    fn sint64(&mut self) -> Result<i64>;
     fn flag(&mut self) -> Result<bool>;
     /// A `bytes` field: in JSON the exact source of the value.
     fn payload(&mut self) -> Result<&'a [u8]>;
@@ -61,6 +62,10 @@ impl<'a> Source<'a> for Cursor<'a> {
 
     fn int64(&mut self) -> Result<i64> {
         if self.null()? { Ok(0) } else { Ok(self.signed()?) }
+    }
+
+    fn sint64(&mut self) -> Result<i64> {
+        self.int64()
     }
 
     fn flag(&mut self) -> Result<bool> {
@@ -232,6 +237,10 @@ impl<'a> Source<'a> for Fields<'a> {
 
     fn int64(&mut self) -> Result<i64> {
         self.number().map(|value| value as i64)
+    }
+
+    fn sint64(&mut self) -> Result<i64> {
+        self.number().map(|value| (value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
     fn flag(&mut self) -> Result<bool> {

@@ -20,7 +20,7 @@ const META_TTL_MS: u64 = 30_000;
 const RECOVERY_MAX: usize = 2;
 
 fn settings() -> Arc<Settings> {
-    let named = |name: &str, options| Namespace { name: name.into(), options };
+    let named = |name: &str, options| Namespace { name: name.into(), options, ..Namespace::default() };
     let history = ChannelOptions {
         history_size: SIZE,
         history_ttl: Duration::from_millis(TTL_MS),

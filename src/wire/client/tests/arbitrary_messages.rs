@@ -1,7 +1,7 @@
 //! Commands, replies and pushes for property tests.
 
 use crate::{
-    model::{ClientId, ClientInfo, ErrorCode, Publication, Unsubscribe},
+    model::{ClientId, ClientInfo, ErrorCode, Extra, Publication, Unsubscribe},
     wire::client::{
         Command, ConnectRequest, ConnectResult, FilterNode, HistoryRequest, PublishRequest, Push, Reply,
         Request, Since, SubscribeRequest, SubscribeResult,
@@ -80,8 +80,18 @@ fn publication(u: &mut U<'_>, infos: &[Arc<ClientInfo>]) -> Result<Publication> 
         info,
         tags: tags.into_iter().collect(),
         time_ms: u.arbitrary()?,
+        extra: if u.arbitrary()? { Some(Box::new(extra(u)?)) } else { None },
         json: u.arbitrary()?,
         delta: u.arbitrary()?,
+    })
+}
+
+fn extra(u: &mut U<'_>) -> Result<Extra> {
+    Ok(Extra {
+        channel: if u.arbitrary()? { Some(text(u)?.into()) } else { None },
+        key: text(u)?.into(),
+        removed: u.arbitrary()?,
+        score: u.arbitrary()?,
     })
 }
 
@@ -99,6 +109,11 @@ pub fn subscribe_result<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<Subscribe
         data: &parts.payload,
         patches: None,
         number: u.arbitrary()?,
+        kind: u.arbitrary()?,
+        phase: u.arbitrary()?,
+        cursor: &parts.text[1],
+        state: &parts.publications[u.int_in_range(0..=parts.publications.len())?..],
+        publish_debounce: number(u)?,
         conflation: u.arbitrary()?,
     })
 }
@@ -181,6 +196,9 @@ fn subscribe_request<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<SubscribeReq
         tags_filter: if u.arbitrary()? { Some(Box::new(filter_node(u, parts, 2)?)) } else { None },
         flag: u.arbitrary()?,
         kind: u.arbitrary()?,
+        phase: u.arbitrary()?,
+        cursor: cow(u, parts)?,
+        limit: u.arbitrary()?,
         conflation: u.arbitrary()?,
     })
 }
@@ -221,6 +239,8 @@ pub fn command<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<Command<'a>> {
             // Empty bytes and no bytes are the same on the wire.
             data: if data.is_empty() { None } else { Some(data) },
             kind: u.arbitrary()?,
+            key: cow(u, parts)?,
+            removed: u.arbitrary()?,
         }),
         5 => Request::Presence { channel },
         6 => Request::PresenceStats { channel },

@@ -38,7 +38,7 @@ fn fails(text: &str, good: usize, error: DecodeError) {
 }
 
 fn publish<'a>(channel: &'a str, data: Option<&'a [u8]>) -> Request<'a> {
-    Request::Publish(PublishRequest { channel: channel.into(), data, kind: 0 })
+    Request::Publish(PublishRequest { channel: channel.into(), data, ..PublishRequest::default() })
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn json_requests() {
         })),
     );
     json(
-        r#"{"id":7,"subscribe":{"channel":"tag:1","tf":{"key":"t","cmp":"eq","val":"x"},"flag":2,"type":1,"phase":2,"delta":"fossil","positioned":true,"recoverable":true,"join_leave":true,"token":"T","data":1}}"#,
+        r#"{"id":7,"subscribe":{"channel":"tag:1","tf":{"key":"t","cmp":"eq","val":"x"},"flag":2,"type":1,"phase":2,"cursor":"k","limit":9,"asc":true,"delta":"fossil","positioned":true,"recoverable":true,"join_leave":true,"token":"T","data":1}}"#,
         Request::Subscribe(Box::new(SubscribeRequest {
             channel: "tag:1".into(),
             token: "T".into(),
@@ -83,6 +83,9 @@ fn json_requests() {
             })),
             flag: 2,
             kind: 1,
+            phase: 2,
+            cursor: "k".into(),
+            limit: 9,
             delta: "fossil".into(),
             positioned: true,
             recoverable: true,

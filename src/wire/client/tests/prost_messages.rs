@@ -142,6 +142,14 @@ pub struct Publication {
     pub offset: u64,
     #[prost(btree_map = "string, string", tag = "7")]
     pub tags: BTreeMap<String, String>,
+    #[prost(string, tag = "10")]
+    pub channel: String,
+    #[prost(string, tag = "11")]
+    pub key: String,
+    #[prost(bool, tag = "12")]
+    pub removed: bool,
+    #[prost(sint64, tag = "13")]
+    pub score: i64,
     #[prost(string, tag = "14")]
     pub epoch: String,
 }
@@ -314,6 +322,12 @@ pub struct SubscribeRequest {
     #[prost(int32, tag = "15")]
     #[serde(rename = "type")]
     pub type_: i32,
+    #[prost(int32, tag = "16")]
+    pub phase: i32,
+    #[prost(string, tag = "17")]
+    pub cursor: String,
+    #[prost(int32, tag = "18")]
+    pub limit: i32,
     #[prost(uint32, tag = "1000")]
     pub conflation: u32,
 }
@@ -344,6 +358,17 @@ pub struct SubscribeResult {
     pub was_recovering: bool,
     #[prost(int64, tag = "14")]
     pub id: i64,
+    #[prost(int32, tag = "15")]
+    #[serde(rename = "type")]
+    pub type_: i32,
+    #[prost(int32, tag = "16")]
+    pub phase: i32,
+    #[prost(string, tag = "17")]
+    pub cursor: String,
+    #[prost(message, repeated, tag = "18")]
+    pub state: Vec<Publication>,
+    #[prost(uint32, tag = "19")]
+    pub publish_debounce: u32,
     #[prost(uint32, tag = "1000")]
     pub conflation: u32,
 }
@@ -384,6 +409,10 @@ pub struct PublishRequest {
     #[prost(int32, tag = "3")]
     #[serde(rename = "type")]
     pub type_: i32,
+    #[prost(string, tag = "4")]
+    pub key: String,
+    #[prost(bool, tag = "5")]
+    pub removed: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]

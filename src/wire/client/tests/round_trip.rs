@@ -39,6 +39,8 @@ fn command_message(command: &Command<'_>) -> pb::Command {
                 channel: request.channel.to_string(),
                 data: request.data.unwrap_or_default().to_vec(),
                 type_: request.kind,
+                key: request.key.to_string(),
+                removed: request.removed,
             });
         }
         Request::Presence { channel } => it.presence = channel_request(channel),
@@ -94,6 +96,9 @@ fn subscribe_message(request: &SubscribeRequest<'_>) -> pb::SubscribeRequest {
         tf: request.tags_filter.as_deref().map(filter_message),
         flag: request.flag,
         type_: request.kind,
+        phase: request.phase,
+        cursor: request.cursor.to_string(),
+        limit: request.limit,
         conflation: request.conflation,
     }
 }
@@ -148,11 +153,16 @@ fn info_message(info: &ClientInfo) -> pb::ClientInfo {
 }
 
 fn publication_message(publication: &Publication, epoch: &str) -> pb::Publication {
+    let extra = publication.extra.as_deref().cloned().unwrap_or_default();
     pb::Publication {
         data: publication.data.to_vec(),
         info: publication.info.as_deref().map(info_message),
         offset: publication.offset,
         tags: publication.tags.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+        channel: extra.channel.as_deref().unwrap_or_default().into(),
+        key: extra.key.into(),
+        removed: extra.removed,
+        score: extra.score,
         epoch: epoch.into(),
     }
 }
@@ -174,6 +184,11 @@ fn subscribe_result_message(it: &SubscribeResult<'_>) -> pb::SubscribeResult {
         data: it.data.to_vec(),
         was_recovering: it.was_recovering,
         id: it.number.into(),
+        type_: it.kind,
+        phase: it.phase,
+        cursor: it.cursor.into(),
+        state: listed(it.state, it.epoch),
+        publish_debounce: it.publish_debounce,
         conflation: it.conflation,
     }
 }
@@ -406,6 +421,11 @@ fn back_subscribed(it: crate::wire::client::Subscribed<'_>) -> pb::SubscribeResu
         data: it.data.to_vec(),
         was_recovering: it.was_recovering,
         id: it.number.cast_signed(),
+        type_: it.kind,
+        phase: it.phase,
+        cursor: it.cursor.into(),
+        state: it.state.into_iter().map(back_publication).collect(),
+        publish_debounce: it.publish_debounce,
         conflation: it.conflation,
     }
 }
@@ -416,6 +436,10 @@ fn back_publication(it: crate::wire::client::Received<'_>) -> pb::Publication {
         info: it.info.map(back_info),
         offset: it.offset,
         tags: it.tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+        channel: it.channel.into(),
+        key: it.key.into(),
+        removed: it.removed,
+        score: it.score,
         epoch: it.epoch.into(),
     }
 }
