@@ -3,7 +3,10 @@
 //! `null` is as good as absent; any other wrong type refuses the token, and so does a claim given twice.
 //! Unknown claims are passed over.
 
-use super::verify::Refused;
+use super::{
+    caps::{Caps, RawCap},
+    verify::Refused,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
@@ -13,7 +16,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 type Bytes = Option<Arc<[u8]>>;
 
 /// Who a client is.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ConnectClaims {
     /// Empty: anonymous.
     pub user: Box<str>,
@@ -25,6 +28,12 @@ pub struct ConnectClaims {
     pub meta: Bytes,
     /// Server-side subscriptions, by name, each once.
     pub subs: Vec<ServerSub>,
+    /// What the connection may do beyond what the options of channels allow.
+    pub caps: Caps,
+    /// The token's own id (`jti`); empty: it has none.
+    pub id: Box<str>,
+    /// When it was made (`iat`), in milliseconds since 1970; `None`: it does not say.
+    pub issued_unix_ms: Option<u64>,
 }
 
 /// A subscription that comes with the connection.
@@ -119,6 +128,8 @@ struct Raw<'a> {
     #[serde(default, borrow)]
     b64data: Option<Cow<'a, str>>,
     r#override: Option<RawOverrides>,
+    #[serde(default, borrow)]
+    caps: Option<Vec<RawCap<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -201,8 +212,6 @@ impl<'a> Claims<'a> {
     /// [`Refused::Expired`], [`Refused::NotYet`].
     pub fn check_time(&self, unix_ms: u64) -> Result<(), Refused> {
         let now = i64::try_from(unix_ms).unwrap_or(i64::MAX);
-        // Only their types count.
-        let _ = (&self.0.iat, &self.0.jti);
         if let Some(Date(at)) = self.0.exp
             && at <= now
         {
@@ -264,7 +273,16 @@ impl<'a> Claims<'a> {
             return Err(Refused::Claims);
         }
         let info = bytes(raw.info, raw.b64info.as_deref())?;
-        Ok(ConnectClaims { user, expires_unix_ms, info, meta: bytes(raw.meta, None)?, subs })
+        Ok(ConnectClaims {
+            user,
+            expires_unix_ms,
+            info,
+            meta: bytes(raw.meta, None)?,
+            subs,
+            caps: Caps::read(raw.caps.as_deref().unwrap_or_default())?,
+            id: raw.jti.unwrap_or_default().into(),
+            issued_unix_ms: raw.iat.map(|Date(ms)| u64::try_from(ms).unwrap_or(0)),
+        })
     }
 
     /// # Errors

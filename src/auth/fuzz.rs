@@ -1,6 +1,6 @@
 //! Entry point for fuzzers: any bytes as a token, and as the claims of a well-signed one.
 
-use super::{Hs, Refused, Verifier, sign};
+use super::{Hs, KeySet, Refused, Verifier, sign};
 use crate::config::Client;
 
 /// What is fuzzed is judged at this time.
@@ -39,5 +39,6 @@ pub fn tokens(input: &[u8]) {
             Err(refused) => assert!(!matches!(refused, Refused::Signature | Refused::Algorithm), "{text}"),
         }
         let _ = verifier.subscribe(&token, UNIX_MS);
+        let _ = KeySet::read(input);
     });
 }

@@ -21,7 +21,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         Some(match name {
             "HS256" => Self::Hs256,
             "HS384" => Self::Hs384,
@@ -42,6 +42,8 @@ impl Algorithm {
 struct Header<'a> {
     #[serde(borrow)]
     alg: Cow<'a, str>,
+    #[serde(default, borrow)]
+    kid: Option<Cow<'a, str>>,
     /// Extensions that must be understood (RFC 7515 §4.1.11): none are.
     #[serde(default)]
     crit: Option<IgnoredAny>,
@@ -51,6 +53,8 @@ struct Header<'a> {
 #[derive(Debug)]
 pub struct Parts<'a> {
     pub algorithm: Algorithm,
+    /// Which key signed it, by its own word.
+    pub key_id: Option<Box<str>>,
     /// Header and payload as they were signed.
     pub signed: &'a str,
     payload: &'a str,
@@ -71,7 +75,8 @@ impl<'a> Parts<'a> {
             return Err(Refused::Malformed);
         }
         let algorithm = Algorithm::named(&header.alg).ok_or(Refused::Algorithm)?;
-        Ok(Self { algorithm, signed, payload, signature: decode(signature)? })
+        let key_id = header.kid.as_deref().map(Box::from);
+        Ok(Self { algorithm, key_id, signed, payload, signature: decode(signature)? })
     }
 
     /// The claims as JSON text.

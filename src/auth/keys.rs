@@ -150,7 +150,7 @@ fn public_key(text: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-fn rsa(der: &[u8]) -> Option<[ParsedPublicKey; 3]> {
+pub fn rsa(der: &[u8]) -> Option<[ParsedPublicKey; 3]> {
     let key = |algorithm: &'static dyn VerificationAlgorithm| ParsedPublicKey::new(algorithm, der).ok();
     Some([
         key(&RSA_PKCS1_2048_8192_SHA256)?,
@@ -159,7 +159,7 @@ fn rsa(der: &[u8]) -> Option<[ParsedPublicKey; 3]> {
     ])
 }
 
-fn ecdsa(der: &[u8]) -> Option<(Algorithm, ParsedPublicKey)> {
+pub fn ecdsa(der: &[u8]) -> Option<(Algorithm, ParsedPublicKey)> {
     let curves: [(Algorithm, &'static dyn VerificationAlgorithm); 3] = [
         (Algorithm::Es256, &ECDSA_P256_SHA256_FIXED),
         (Algorithm::Es384, &ECDSA_P384_SHA384_FIXED),

@@ -7,10 +7,17 @@
 //! its claims is looked at before its signature is found good. There is no leeway for clocks: a token is
 //! expired in the millisecond its `exp` names.
 //!
-//! Not here: what a session does with the claims, fetching keys, and the clock.
+//! Keys may also come from a JWKS endpoint (`client.token.jwks_public_endpoint`): then a token may ask for a key
+//! that is not known yet, which is [`Refused::Key`], and [`Verifier::plan`] says what to do. There issuer and
+//! audience are looked at before the signature, because they say where the key is.
+//!
+//! Not here: what a session does with the claims, the fetching itself, and the clock.
 
+mod caps;
 mod claims;
+mod fetched;
 mod fuzz;
+mod jwks;
 mod jwt;
 mod keys;
 mod sign;
@@ -18,8 +25,11 @@ mod sign;
 mod tests;
 mod verify;
 
+pub use caps::{Allow, Caps};
 pub use claims::{ConnectClaims, Overrides, ServerSub, SubscribeClaims};
+pub use fetched::{Plan, REFETCH_MS};
 #[doc(hidden)]
 pub use fuzz::tokens as fuzz;
+pub use jwks::KeySet;
 pub use sign::{Hs, sign};
 pub use verify::{Refused, Verifier, check};

@@ -2,11 +2,14 @@
 
 use super::{
     claims::{Claims, ConnectClaims, SubscribeClaims},
+    fetched::{Fetched, Plan, Template},
+    jwks::KeySet,
     jwt::Parts,
     keys::Keys,
 };
 use crate::config::{Client, Token};
 use regex::{Regex, RegexBuilder};
+use std::sync::Arc;
 
 /// Compiled bytes of one expression of the configuration.
 const REGEX_SIZE_MAX: usize = 1 << 20;
@@ -22,6 +25,8 @@ pub enum Refused {
     Algorithm,
     #[error("the key that is configured for its algorithm did not sign it")]
     Signature,
+    #[error("its key (kid) is not among those of its JWKS endpoint, as far as they are known here")]
+    Key,
     #[error("a claim is not of the type it must have, or is given twice")]
     Claims,
     #[error("a token of a connection has no channel, one of a subscription has one")]
@@ -40,6 +45,9 @@ pub enum Refused {
 #[derive(Clone, Debug, Default)]
 pub struct Verifier {
     keys: Keys,
+    /// Where keys come from instead, if they are fetched.
+    endpoint: Option<Template>,
+    fetched: Fetched,
     audience: Wanted,
     issuer: Wanted,
     user_claim: String,
@@ -62,6 +70,12 @@ impl Wanted {
             compile(regex).map_err(|error| wrong(format!("is no regular expression: {error}"))).ok()
         });
         Self { text: text.to_owned(), regex: regex.flatten() }
+    }
+
+    /// What the group of this name matched in the first of `given` that the expression matches.
+    fn group(&self, given: &[&str], name: &str) -> Option<String> {
+        let captures = given.iter().find_map(|it| self.regex.as_ref()?.captures(it))?;
+        captures.name(name).map(|found| found.as_str().to_owned())
     }
 
     fn is_met<'a>(&self, mut given: impl Iterator<Item = &'a str> + Clone) -> bool {
@@ -102,12 +116,24 @@ impl Verifier {
     }
 
     fn build(token: &Token, skip_signature: bool, wrong: &mut dyn FnMut(&'static str, String)) -> Self {
+        let audience =
+            Wanted::new(&token.audience, &token.audience_regex, &mut |it| wrong("audience_regex", it));
+        let issuer = Wanted::new(&token.issuer, &token.issuer_regex, &mut |it| wrong("issuer_regex", it));
+        let regexes = [issuer.regex.as_ref(), audience.regex.as_ref()];
+        let endpoint = match token.jwks_public_endpoint.as_str() {
+            "" => None,
+            // One that is none is never fetched from.
+            text => Some(Template::new(text, &regexes).unwrap_or_else(|reason| {
+                wrong("jwks_public_endpoint", reason);
+                Template::default()
+            })),
+        };
         Self {
             keys: Keys::new(token, wrong),
-            audience: Wanted::new(&token.audience, &token.audience_regex, &mut |it| {
-                wrong("audience_regex", it);
-            }),
-            issuer: Wanted::new(&token.issuer, &token.issuer_regex, &mut |it| wrong("issuer_regex", it)),
+            endpoint,
+            fetched: Fetched::default(),
+            audience,
+            issuer,
             user_claim: token.user_id_claim.clone(),
             size_max: token.size_max,
             skip_signature,
@@ -133,26 +159,69 @@ impl Verifier {
         self.claims(&payload, unix_ms)?.subscribe(&self.user_claim)
     }
 
+    /// What to do about a token that was refused for its [`Refused::Key`], at this time of the core's own clock.
+    pub fn plan(&mut self, token: &str, now_ms: u64) -> Plan {
+        let parts = Parts::read(token).and_then(|parts| parts.payload());
+        match parts.and_then(|payload| self.endpoint_of(&payload)) {
+            Ok(endpoint) => self.fetched.plan(&endpoint, now_ms),
+            Err(_) => Plan::Refuse,
+        }
+    }
+
+    /// What a JWKS endpoint said; `None`: nothing that can be used.
+    pub fn take_keys(&mut self, endpoint: &Arc<str>, keys: Option<Arc<KeySet>>, now_ms: u64) {
+        if self.endpoint.is_some() {
+            self.fetched.take(endpoint, keys, now_ms);
+        }
+    }
+
     /// The payload of a token whose signature is good.
     fn payload(&self, token: &str, unix_ms: u64) -> Result<Vec<u8>, Refused> {
         if token.len() > self.size_max {
             return Err(Refused::TooLong);
         }
         let parts = Parts::read(token)?;
-        if !self.skip_signature {
-            self.keys.verify(parts.algorithm, parts.signed.as_bytes(), &parts.signature, unix_ms)?;
+        let payload = parts.payload()?;
+        if self.skip_signature {
+            return Ok(payload);
         }
-        parts.payload()
+        let (signed, signature) = (parts.signed.as_bytes(), &parts.signature);
+        if self.endpoint.is_none() {
+            self.keys.verify(parts.algorithm, signed, signature, unix_ms)?;
+            return Ok(payload);
+        }
+        let id = parts.key_id.as_deref().filter(|id| !id.is_empty()).ok_or(Refused::Malformed)?;
+        let endpoint = self.endpoint_of(&payload)?;
+        let key = self.fetched.keys(&endpoint).and_then(|keys| keys.find(id)).ok_or(Refused::Key)?;
+        key.verify(parts.algorithm, signed, signature)?;
+        Ok(payload)
     }
 
-    fn claims<'a>(&self, payload: &'a [u8], unix_ms: u64) -> Result<Claims<'a>, Refused> {
+    /// Where the key of a token is, whose issuer and audience are good.
+    fn endpoint_of(&self, payload: &[u8]) -> Result<String, Refused> {
         let claims = Claims::read(payload)?;
+        self.check_origin(&claims)?;
+        let issuer = [claims.issuer()];
+        let audience: Vec<_> = claims.audience().collect();
+        let group =
+            |name: &str| self.issuer.group(&issuer, name).or_else(|| self.audience.group(&audience, name));
+        let template = self.endpoint.as_ref().ok_or(Refused::Key)?;
+        template.endpoint(group).filter(|endpoint| !endpoint.is_empty()).ok_or(Refused::Issuer)
+    }
+
+    fn check_origin(&self, claims: &Claims<'_>) -> Result<(), Refused> {
         if !self.audience.is_met(claims.audience().collect::<Vec<_>>().into_iter()) {
             return Err(Refused::Audience);
         }
         if !self.issuer.is_met(std::iter::once(claims.issuer())) {
             return Err(Refused::Issuer);
         }
+        Ok(())
+    }
+
+    fn claims<'a>(&self, payload: &'a [u8], unix_ms: u64) -> Result<Claims<'a>, Refused> {
+        let claims = Claims::read(payload)?;
+        self.check_origin(&claims)?;
         claims.check_time(unix_ms)?;
         Ok(claims)
     }

@@ -32,7 +32,10 @@ use crate::{
     },
     wire::{client::Reply, deflate::Window},
 };
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 /// How often a blocked connection is looked at, in milliseconds.
 const BLOCKED_CHECK_MS: u64 = 100;
@@ -98,6 +101,8 @@ pub struct Core {
     /// Connections whose next command waits for credit, by the core that has none to give.
     pub(super) credit_waiters: Vec<VecDeque<ConnKey>>,
     pub(super) credit_waiters_count: usize,
+    /// Connections whose token waits for the keys of an endpoint. One that is gone is passed over.
+    pub(super) key_waiters: HashMap<Arc<str>, Vec<ConnKey>, ahash::RandomState>,
     /// Connections whose held commands may run again.
     pub(super) resume: VecDeque<ConnKey>,
     /// Connections whose last write was short.
@@ -145,6 +150,7 @@ impl Core {
             anonymous: "".into(),
             credit_waiters: (0..seat.cores).map(|_| VecDeque::new()).collect(),
             credit_waiters_count: 0,
+            key_waiters: HashMap::with_hasher(ahash::RandomState::with_seeds(rng.next_u64(), 12, 13, 14)),
             resume: VecDeque::new(),
             blocked: Vec::new(),
             blocked_check_ms: u64::MAX,
@@ -451,6 +457,14 @@ impl Core {
                 self.note_answer(pending.conn);
             }
             Some(Pending::Broadcast(_)) => self.finish_broadcast(id),
+            Some(Pending::Keys { endpoint }) => {
+                let endpoint = Arc::clone(endpoint);
+                self.pending.remove(id);
+                // An answer that came in time has ended the wait long ago.
+                if self.key_waiters.contains_key(&endpoint) {
+                    self.on_keys(&endpoint, None);
+                }
+            }
             Some(Pending::Gather(_)) => self.finish_gather(id),
             Some(_) => {
                 if let Some(pending) = self.pending.remove(id) {
@@ -518,7 +532,7 @@ impl Core {
                 self.on_item_answer(broadcast, index, answer)
             }
             // Answered by their own messages, never by an answer.
-            (Pending::Broadcast(_) | Pending::Gather(_), _) => {}
+            (Pending::Broadcast(_) | Pending::Gather(_) | Pending::Keys { .. }, _) => {}
             (
                 Pending::Publish { conn, id }
                 | Pending::Presence { conn, id }

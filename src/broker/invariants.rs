@@ -53,6 +53,7 @@ impl Core {
             Pending::Enter { conn } => ("Enter", gone(*conn)),
             Pending::Api { .. } => ("Api", false),
             Pending::Act { .. } => ("Act", false),
+            Pending::Keys { .. } => ("Keys", false),
             Pending::Broadcast(_) => ("Broadcast", false),
             Pending::BroadcastItem { .. } => ("BroadcastItem", false),
             Pending::Gather(_) => ("Gather", false),

@@ -52,6 +52,10 @@ pub enum Pending {
     Act {
         gather: AskKey,
     },
+    /// A JWKS endpoint was asked for its keys.
+    Keys {
+        endpoint: Arc<str>,
+    },
     Broadcast(Box<BroadcastPending>),
     /// One publish of the broadcast under `broadcast`.
     BroadcastItem {
@@ -75,6 +79,7 @@ impl Pending {
             Self::Position { .. }
             | Self::Api { .. }
             | Self::Act { .. }
+            | Self::Keys { .. }
             | Self::Broadcast(_)
             | Self::BroadcastItem { .. }
             | Self::Gather(_) => None,

@@ -7,6 +7,8 @@ use crate::{
 };
 use std::sync::Arc;
 
+pub use crate::auth::KeySet;
+
 /// What the broker wants done by its driver. The driver does it and never decides anything.
 #[derive(Debug)]
 pub enum Effect {
@@ -18,6 +20,11 @@ pub enum Effect {
     Close {
         conn: ConnKey,
         disconnect: Disconnect,
+    },
+    /// Ask this JWKS endpoint, elsewhere and not here, and tell every core what it says
+    /// ([`Core::on_keys`](super::core::Core::on_keys)).
+    FetchKeys {
+        endpoint: Arc<str>,
     },
     /// Answers [`ApiRequest`] number `call`.
     ApiReply {

@@ -43,6 +43,7 @@ struct One {
     closed: Vec<(ConnKey, Disconnect)>,
     api: Vec<(u64, Result<ApiReply, ErrorCode>)>,
     flow: Vec<(ConnKey, bool)>,
+    fetches: Vec<Arc<str>>,
     /// What the flush of the last turn wrote.
     written: Vec<(ConnKey, Vec<u8>)>,
 }
@@ -57,7 +58,16 @@ impl One {
         let now = Now { ms: 1_000_000, unix_ms: 1_700_000_000_000 };
         let seat = Seat { id: 0, cores, seed: 1, hash_key: 2 };
         let core = Core::new(seat, Arc::new(settings), now);
-        Self { core, now, conns: 0, closed: vec![], api: vec![], flow: vec![], written: vec![] }
+        Self {
+            core,
+            now,
+            conns: 0,
+            closed: vec![],
+            api: vec![],
+            flow: vec![],
+            fetches: vec![],
+            written: vec![],
+        }
     }
 
     fn open(&mut self, protocol: Protocol) -> ConnKey {
@@ -91,6 +101,7 @@ impl One {
                 Effect::ApiReply { call, reply } => self.api.push((call, reply)),
                 Effect::Pause(conn) => self.flow.push((conn, true)),
                 Effect::Resume(conn) => self.flow.push((conn, false)),
+                Effect::FetchKeys { endpoint } => self.fetches.push(endpoint),
             }
         }
         self.core.begin_flush();
@@ -681,6 +692,7 @@ mod channels;
 mod conflation;
 mod deltas;
 mod filters;
+mod keys;
 mod tokens;
 mod users;
 mod wildcards;

@@ -37,8 +37,6 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("client.proxy.refresh", Fine::Disabled),
     ("client.proxy", Fine::Off),
     ("client.rate_limit", Fine::Off),
-    ("client.subscription_token.jwks_public_endpoint", Fine::Off),
-    ("client.token.jwks_public_endpoint", Fine::Off),
     ("consumers", Fine::Off),
     ("controller", Fine::Disabled),
     ("database", Fine::Disabled),
@@ -197,8 +195,8 @@ mod tests {
             &["engine.type", "engine.redis.address"],
         );
         check_value("usage_stats", r#"{"disabled":true}"#, &[]);
-        check_value("client.token.jwks_public_endpoint", "\"\"", &[]);
-        check_value("client.token.jwks_public_endpoint", "\"s\"", &["client.token.jwks_public_endpoint"]);
+        check_value("log.file", "\"\"", &[]);
+        check_value("log.file", "\"s\"", &["log.file"]);
         check_value("client.presence_update_interval", "\"27s\"", &[]);
         check_value("client.presence_update_interval", "\"27000ms\"", &[]);
         check_value("client.presence_update_interval", "\"0s\"", &["client.presence_update_interval"]);

@@ -190,6 +190,8 @@ sections! {
         ecdsa_public_key: String = String::new(), Rule::Any;
         /// Public key of EdDSA (Ed25519) in PEM.
         ed25519_public_key: String = String::new(), Rule::Any;
+        /// URL of a JWKS endpoint with the public keys (RS, ES, EdDSA) by `kid`; keys given here are not used then. `{{name}}` in its path stands for what the group of this name in `issuer_regex` or `audience_regex` matched.
+        jwks_public_endpoint: String = String::new(), Rule::Any;
         /// Text that `aud` must be, or have among its entries. Empty: any.
         audience: String = String::new(), Rule::Any;
         /// Regular expression that must match `aud` or one of its entries.

@@ -101,7 +101,7 @@ fn errors_say_where_what_and_how_to_mend() {
 #[test]
 fn centrifugo_options_are_known_by_name() {
     let text = r#"{"admin": {"enabled": true, "password": "x"}, "engine": {"type": "redis"},
-        "client": {"token": {"jwks_public_endpoint": "secret"}},
+        "log": {"level": "info", "file": "secret"},
         "channel": {"namespaces": [{"name": "ab", "shared_poll": true, "force_recovery_mode": "stream"}]}}"#;
     let says = "is a Centrifugo option that Corecast does not support yet";
     bad(
@@ -109,20 +109,15 @@ fn centrifugo_options_are_known_by_name() {
         &[
             &format!(r#"c.json:1:23: "admin.enabled" {says} (found true); remove it"#),
             &format!(r#"c.json:1:66: "engine.type" {says} (found text); remove it"#),
-            &format!(r#"c.json:2:54: "client.token.jwks_public_endpoint" {says} (found text); remove it"#),
+            &format!(r#"c.json:2:42: "log.file" {says} (found text); remove it"#),
             &format!(r#"c.json:3:66: "channel.namespaces.ab.shared_poll" {says} (found true); remove it"#),
         ],
     );
     bad(
-        environment(&[
-            ("CORECAST_CLIENT_TOKEN_JWKS_PUBLIC_ENDPOINT", "s"),
-            ("CORECAST_ADMIN_ENABLED", "true"),
-        ]),
+        environment(&[("CORECAST_LOG_FILE", "s"), ("CORECAST_ADMIN_ENABLED", "true")]),
         &[
             &format!(r#"environment CORECAST_ADMIN_ENABLED: "admin.enabled" {says} (found true); remove it"#),
-            &format!(
-                r#"environment CORECAST_CLIENT_TOKEN_JWKS_PUBLIC_ENDPOINT: "client.token.jwks_public_endpoint" {says} (found text); remove it"#
-            ),
+            &format!(r#"environment CORECAST_LOG_FILE: "log.file" {says} (found text); remove it"#),
         ],
     );
     bad(

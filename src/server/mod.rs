@@ -4,6 +4,7 @@
 //! every client is told 3001, answers that are owed are given, and the process ends when all connections
 //! have, at the latest after `shutdown.timeout`. A second one ends it at once. SIGHUP reads the certificate anew.
 
+mod keys;
 mod log;
 mod ready;
 mod tls;
@@ -55,6 +56,8 @@ pub enum ServeError {
     Signals(io::Error),
     #[error("the system has no randomness to give ({0}): see that /dev/urandom or getrandom(2) is reachable")]
     Random(getrandom::Error),
+    #[error("the system gives no further thread ({0}): check the limits of this process")]
+    Thread(io::Error),
     #[error("stopped by a second signal before all clients were told")]
     Forced,
 }
@@ -77,7 +80,8 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     let acceptor = tls::acceptor(&settings).map_err(ServeError::Tls)?;
     // Before the cores, so that their threads inherit nothing that would end them.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Signals)?;
-    let drivers = drivers(&settings, &log)?;
+    let (key_fetches, wanted_keys) = mpsc::sync_channel(keys::WAITING_MAX);
+    let drivers = drivers(&settings, &log, key_fetches)?;
     let running = match &acceptor {
         None => runtime::start(runtime_options(&settings)?, drivers)?,
         Some(acceptor) => {
@@ -105,6 +109,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     ready::say(&settings, running.addresses(), running.cores(), &backend, options.dev);
 
     let senders = running.senders().to_vec();
+    keys::start(&settings, &log, wanted_keys, senders.clone()).map_err(ServeError::Thread)?;
     let (events, inbox) = mpsc::channel();
     let on_signal = events.clone();
     let signal_handle = signals.handle();
@@ -118,7 +123,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     let tell = |message: Foreign| {
         for sender in &senders {
             // A core that has ended needs no telling.
-            let _ = sender.send(message);
+            let _ = sender.send(message.clone());
         }
     };
     let mut deadline: Option<Instant> = None;
@@ -205,6 +210,7 @@ fn address(settings: &Settings) -> Result<SocketAddr, ServeError> {
 fn drivers(
     settings: &Arc<Settings>,
     log: &Arc<dyn Log>,
+    key_fetches: mpsc::SyncSender<Arc<str>>,
 ) -> Result<impl Fn(CoreSeat) -> CoreDriver + Send + Sync + Clone + 'static, ServeError> {
     let (settings, log) = (Arc::clone(settings), Arc::clone(log));
     let mut random = [0u8; 32];
@@ -217,7 +223,7 @@ fn drivers(
     Ok(move |seat: CoreSeat| {
         let shared = shared.get_or_init(|| {
             let gate = Gate::new(&settings.client, seed);
-            Arc::new(Shared::new(seat.cores, gate))
+            Arc::new(Shared::new(seat.cores, gate, key_fetches.clone()))
         });
         let port = seat.addresses.first().map_or(0, SocketAddr::port);
         let name = match settings.node.name.as_str() {

@@ -235,6 +235,7 @@ impl World {
                 }
                 Effect::Close { conn, disconnect } => self.close(at, conn, &disconnect),
                 Effect::ApiReply { call, reply } => self.on_api_reply(call, reply),
+                Effect::FetchKeys { endpoint } => panic!("nobody has a token, and {endpoint} is asked"),
             }
         }
     }

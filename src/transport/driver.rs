@@ -11,7 +11,7 @@ use super::{
 use crate::{
     broker::{
         core::{Core, Seat},
-        seam::Effect,
+        seam::{Effect, KeySet},
     },
     config::Settings,
     model::{ConnKey, CoreId, Disconnect, Now},
@@ -28,18 +28,21 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize},
+        mpsc::SyncSender,
     },
     time::Duration,
 };
 
 /// What other threads tell a core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Foreign {
     /// Accept nothing more, tell every client 3001, answer what was asked, end when all connections are gone
     /// on all cores.
     Drain,
     /// End at once.
     Stop,
+    /// What a JWKS endpoint said; `None`: nothing that can be used.
+    Keys { endpoint: Arc<str>, keys: Option<Arc<KeySet>> },
 }
 
 /// What the cores of a process share; touched when they drain and at scrapes.
@@ -52,16 +55,19 @@ pub struct Shared {
     /// Origins that were refused and reported.
     pub(super) refused_origins: Mutex<HashSet<String>>,
     pub(super) gate: Gate,
+    /// Takes endpoints whose keys are wanted; the answers come as [`Foreign::Keys`].
+    pub(super) key_fetches: SyncSender<Arc<str>>,
 }
 
 impl Shared {
     #[must_use]
-    pub fn new(cores: usize, gate: Gate) -> Self {
+    pub fn new(cores: usize, gate: Gate, key_fetches: SyncSender<Arc<str>>) -> Self {
         Self {
             busy: AtomicUsize::new(cores),
             scrapes: AtomicU64::new(0),
             refused_origins: Mutex::default(),
             gate,
+            key_fetches,
         }
     }
 }
@@ -238,6 +244,13 @@ impl CoreDriver {
                     Effect::Pause(conn) => self.orders.push((conn, Order::Pause)),
                     Effect::Resume(conn) => self.orders.push((conn, Order::Resume)),
                     Effect::Close { conn, disconnect } => self.on_close(conn, &disconnect),
+                    // Nobody takes it: as good as an endpoint that does not answer.
+                    Effect::FetchKeys { endpoint } => {
+                        if self.shared.key_fetches.try_send(Arc::clone(&endpoint)).is_err() {
+                            self.core.on_keys(&endpoint, None);
+                            self.late = true;
+                        }
+                    }
                     Effect::ApiReply { call, reply } => self.on_reply(Key::from_bits(call), reply),
                 }
             }

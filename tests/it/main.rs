@@ -9,6 +9,7 @@ mod client;
 mod deflate;
 mod golden;
 mod http;
+mod jwks;
 mod lifecycle;
 mod limits;
 mod migrate;

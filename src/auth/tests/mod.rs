@@ -14,6 +14,8 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as URL};
 
+mod jwks;
+
 /// 2023-11-14 22:13:20.
 const NOW_S: u64 = 1_700_000_000;
 const NOW: u64 = NOW_S * 1000;

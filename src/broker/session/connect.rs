@@ -1,6 +1,6 @@
 //! `connect`: who the client is, what it is told, and the subscriptions that come with it.
 
-use super::{Account, Refusal, State, Step, connecting::Coming, subscribe::Joining};
+use super::{Account, Refusal, State, Step, connecting::Coming, keys::Purpose, subscribe::Joining};
 use crate::{
     auth::{ConnectClaims, Refused, ServerSub},
     broker::{
@@ -8,7 +8,7 @@ use crate::{
         core::Core,
         mesh::{Ask, Recover},
         pending::{Pending, SubscribeOrigin},
-        permission::Grants,
+        permission::{Grants, Verb},
     },
     model::{ClientInfo, ConnKey, Disconnect, ErrorCode},
     wire::client::{ConnectRequest, ConnectResult, Reply, SubscribeResult},
@@ -27,10 +27,18 @@ const READERS_OF_NUMBERS: [&str; 6] = ["python", "go", "dart", "swift", "java", 
 
 impl Core {
     pub(super) fn connect(&mut self, conn: ConnKey, id: u32, request: &ConnectRequest<'_>) -> Step {
-        let (claims, by_token) = match self.identify(conn, &request.token) {
+        let mut found = self.identify(conn, &request.token);
+        if matches!(found, Err(Refusal::Key)) {
+            match self.await_key(conn, Purpose::Connection, &request.token) {
+                None => return Step::Wait,
+                Some(refusal) => found = Err(refusal),
+            }
+        }
+        let (claims, by_token) = match found {
             Ok(found) => found,
             Err(Refusal::End(disconnect)) => return self.end(conn, disconnect),
             Err(Refusal::Error(error)) => return self.refuse_connect(conn, id, error),
+            Err(Refusal::Key) => return self.refuse_connect(conn, id, ErrorCode::Internal),
         };
         let (expires_ms, ttl) = match self.time_left(claims.expires_unix_ms) {
             Ok(left) => left,
@@ -52,17 +60,17 @@ impl Core {
         });
         let account = by_token.then(|| {
             let channels = claims.subs.iter().map(|sub| sub.channel.clone()).collect();
-            Box::new(Account { expires_ms, channels, meta: claims.meta })
+            Box::new(Account { expires_ms, channels, meta: claims.meta, caps: claims.caps })
         });
-        let coming = self.coming(claims.subs, &user, request);
-        if coming.len() > self.settings.client.channel_limit {
-            return self.end(conn, Disconnect::CHANNEL_LIMIT);
-        }
         if let Some(session) = self.sessions.get_mut(conn) {
             session.info = Some(info);
             session.header_user = None;
             session.reads_numbers |= READERS_OF_NUMBERS.contains(&&*request.name);
             session.account = account;
+        }
+        let coming = self.coming(conn, claims.subs, &user, request);
+        if coming.len() > self.settings.client.channel_limit {
+            return self.end(conn, Disconnect::CHANNEL_LIMIT);
         }
         if user.is_empty() {
             return self.connect_with(conn, id, ttl, coming);
@@ -72,12 +80,25 @@ impl Core {
         Step::Done
     }
 
-    /// The subscriptions that come with the connection, each from where the client remembers to have been.
-    fn coming(&self, mut subs: Vec<ServerSub>, user: &str, request: &ConnectRequest<'_>) -> Vec<Coming> {
+    /// The subscriptions that come with the connection, each from where the client remembers to have been: those
+    /// of the token, the user's own, and of those the client wishes for what it may subscribe to by itself.
+    fn coming(
+        &self,
+        conn: ConnKey,
+        mut subs: Vec<ServerSub>,
+        user: &str,
+        request: &ConnectRequest<'_>,
+    ) -> Vec<Coming> {
         if let Some(channel) = self.personal_channel(user)
             && subs.iter().all(|sub| sub.channel != channel)
         {
             subs.push(ServerSub { channel, ..ServerSub::default() });
+        }
+        for (channel, _) in &request.subs {
+            let fresh = !channel.is_empty() && subs.iter().all(|sub| *sub.channel != **channel);
+            if fresh && self.allow(conn, channel, Verb::Subscribe).is_ok() {
+                subs.push(ServerSub { channel: (&**channel).into(), ..ServerSub::default() });
+            }
         }
         let from = |sub: ServerSub| {
             let known = request.subs.iter().find(|(channel, it)| **channel == *sub.channel && it.recover);
@@ -139,6 +160,7 @@ impl Core {
             let claims =
                 self.connection_tokens.connect(token, self.now.unix_ms).map_err(|refused| match refused {
                     Refused::Expired { .. } => Refusal::Error(ErrorCode::TokenExpired),
+                    Refused::Key => Refusal::Key,
                     _ => Refusal::End(Disconnect::INVALID_TOKEN),
                 })?;
             if claims.user.is_empty() && client.disallow_anonymous_connection_tokens {

@@ -7,6 +7,7 @@ mod connect;
 mod connecting;
 mod expiry;
 mod history;
+mod keys;
 mod ping;
 mod presence;
 mod publish;
@@ -27,6 +28,7 @@ use super::{
     seam::Effect,
 };
 use crate::{
+    auth::Caps,
     metrics::Counter,
     model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Protocol, Publication, Unsubscribe},
     wire::client::{self, Command, Push, Reply, Request},
@@ -86,11 +88,15 @@ pub struct Account {
     pub channels: Box<[Box<str>]>,
     /// For backends.
     pub meta: Option<Arc<[u8]>>,
+    /// What it allows beyond what the options of channels do.
+    pub caps: Caps,
 }
 
 /// Why a command is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// The key of its token is not known yet.
+    Key,
     Error(ErrorCode),
     End(Disconnect),
 }
@@ -315,6 +321,8 @@ impl Core {
 
     pub(super) fn refuse_by(&mut self, conn: ConnKey, id: u32, refusal: Refusal) -> Step {
         match refusal {
+            // Whoever can wait for a key has done so.
+            Refusal::Key => self.refuse(conn, id, ErrorCode::Internal),
             Refusal::Error(error) => self.refuse(conn, id, error),
             Refusal::End(disconnect) => self.end_behind(conn, disconnect),
         }

@@ -2,6 +2,7 @@
 
 use super::{Place, Step};
 use crate::{
+    auth::Allow,
     broker::{
         core::Core,
         mesh::Ask,
@@ -83,8 +84,28 @@ impl Core {
     ) -> Result<&ChannelOptions, ErrorCode> {
         self.channels.check_name(channel)?;
         let options = self.channels.resolve(channel)?;
-        self.channels.decide(verb, options, self.who_at(conn, place)?, channel)?;
-        Ok(options)
+        match self.channels.decide(verb, options, self.who_at(conn, place)?, channel) {
+            // What a capability matches is one channel: it says nothing about all that a pattern stands for.
+            Err(ErrorCode::PermissionDenied)
+                if self.has_capability(conn, verb, channel)
+                    && !self.channels.is_pattern(options, channel) =>
+            {
+                Ok(options)
+            }
+            decided => decided.map(|()| options),
+        }
+    }
+
+    /// Whether the token of this client allows what the options of the channel do not.
+    pub(super) fn has_capability(&self, conn: ConnKey, verb: Verb, channel: &str) -> bool {
+        let account = self.sessions.get(conn).and_then(|session| session.account.as_ref());
+        let what = match verb {
+            Verb::Subscribe => Allow::SUBSCRIBE,
+            Verb::Publish => Allow::PUBLISH,
+            Verb::Presence => Allow::PRESENCE,
+            Verb::History => Allow::HISTORY,
+        };
+        account.is_some_and(|account| account.caps.allow(what, channel))
     }
 
     /// This client as the permission rules see it.

@@ -1,6 +1,6 @@
 //! `refresh` and `sub_refresh`: a new token for the connection, or for one subscription.
 
-use super::{Refusal, Step, connect::with_chan_info};
+use super::{Refusal, Step, connect::with_chan_info, keys::Purpose};
 use crate::{
     auth::{ConnectClaims, Refused, SubscribeClaims},
     broker::core::Core,
@@ -16,15 +16,23 @@ impl Core {
         if token.is_empty() {
             return self.break_protocol(conn);
         }
-        let (claims, expires_ms, ttl) = match self.refreshed(conn, token) {
+        let mut found = self.refreshed(conn, token);
+        if matches!(found, Err(Refusal::Key)) {
+            match self.await_key(conn, Purpose::Connection, token) {
+                None => return Step::Wait,
+                Some(refusal) => found = Err(refusal),
+            }
+        }
+        let (claims, expires_ms, ttl) = match found {
             Ok(found) => found,
-            Err(disconnect) => return self.end_behind(conn, disconnect),
+            Err(refusal) => return self.refuse_by(conn, id, refusal),
         };
         self.set_conn_info(conn, claims.info);
         if let Some(session) = self.sessions.get_mut(conn) {
             let account = session.account.get_or_insert_default();
             account.expires_ms = expires_ms;
             account.meta = claims.meta;
+            account.caps = claims.caps;
         }
         self.expect_expiry(conn);
         self.reply(conn, id, &Reply::Refresh { expires: ttl > 0, ttl });
@@ -56,18 +64,19 @@ impl Core {
         }
     }
 
-    fn refreshed(&self, conn: ConnKey, token: &str) -> Result<(ConnectClaims, u64, u32), Disconnect> {
+    fn refreshed(&self, conn: ConnKey, token: &str) -> Result<(ConnectClaims, u64, u32), Refusal> {
         let claims = self.connection_tokens.connect(token, self.now.unix_ms).map_err(|it| match it {
-            Refused::Expired { .. } => Disconnect::EXPIRED,
-            _ => Disconnect::INVALID_TOKEN,
+            Refused::Expired { .. } => Refusal::End(Disconnect::EXPIRED),
+            Refused::Key => Refusal::Key,
+            _ => Refusal::End(Disconnect::INVALID_TOKEN),
         })?;
         let session = self.sessions.get(conn).ok_or(Disconnect::INTERNAL)?;
         if session.info.as_ref().is_none_or(|info| *info.user != *claims.user) {
-            return Err(Disconnect::INVALID_TOKEN);
+            return Err(Disconnect::INVALID_TOKEN.into());
         }
         let brought = session.account.as_ref().map_or(&[][..], |account| &account.channels);
         if !brought.iter().eq(claims.subs.iter().map(|sub| &sub.channel)) {
-            return Err(Disconnect::INSUFFICIENT_STATE);
+            return Err(Disconnect::INSUFFICIENT_STATE.into());
         }
         let (expires_ms, ttl) = self.time_left(claims.expires_unix_ms).map_err(|_| Disconnect::EXPIRED)?;
         Ok((claims, expires_ms, ttl))
@@ -86,7 +95,13 @@ impl Core {
         if token.is_empty() {
             return self.refuse(conn, id, ErrorCode::BadRequest);
         }
-        let found = self.check_subscription_token(conn, channel, token, Disconnect::INVALID_TOKEN.into());
+        let mut found = self.check_subscription_token(conn, channel, token, Disconnect::INVALID_TOKEN.into());
+        if matches!(found, Err(Refusal::Key)) {
+            match self.await_key(conn, Purpose::Subscription, token) {
+                None => return Step::Wait,
+                Some(refusal) => found = Err(refusal),
+            }
+        }
         let found = found.and_then(|claims| Ok((self.time_left(claims.expires_unix_ms)?, claims.info)));
         let ((expires_ms, ttl), chan_info) = match found {
             Ok(found) => found,
@@ -118,6 +133,7 @@ impl Core {
     ) -> Result<SubscribeClaims, Refusal> {
         let claims = self.subscription_tokens.subscribe(token, self.now.unix_ms).map_err(|it| match it {
             Refused::Expired { .. } => Refusal::Error(ErrorCode::TokenExpired),
+            Refused::Key => Refusal::Key,
             _ => invalid,
         })?;
         let info = self.info(conn).ok_or(ErrorCode::Internal)?;

@@ -3,7 +3,7 @@
 //! The owner forwards everything it publishes after its answer, and the mesh keeps order: joining when the
 //! answer arrives neither misses a publication nor sees one twice.
 
-use super::{Place, Refusal, Step, Subscription, connect::with_chan_info};
+use super::{Place, Refusal, Step, Subscription, connect::with_chan_info, keys::Purpose};
 use crate::{
     auth::{Overrides, SubscribeClaims},
     broker::{
@@ -55,7 +55,16 @@ impl Core {
         if self.is_subscribing(conn, channel) {
             return Step::Wait;
         }
-        let (grants, claims) = match self.subscribe_grants(conn, request) {
+        let mut found = self.subscribe_grants(conn, request);
+        if matches!(found, Err(Refusal::Key)) {
+            match self.await_key(conn, Purpose::Subscription, &request.token) {
+                None => return Step::Wait,
+                // As with every token that is none, here the command ends and not the connection.
+                Some(Refusal::End(_)) => found = Err(ErrorCode::PermissionDenied.into()),
+                Some(refusal) => found = Err(refusal),
+            }
+        }
+        let (grants, claims) = match found {
             Ok(found) => found,
             Err(refusal) => return self.refuse_by(conn, id, refusal),
         };
@@ -158,7 +167,9 @@ impl Core {
             let Grants { join_leave, no_echo, numbered, .. } = Namespaces::grant(options, who, wishes);
             return Ok(Grants { join_leave, no_echo, numbered, ..Grants::default() });
         }
-        if overrides == Overrides::default() {
+        let can = |verb| self.has_capability(conn, verb, channel);
+        let (presence, history) = (can(Verb::Presence), can(Verb::History));
+        if overrides == Overrides::default() && !presence && !history {
             return Ok(Namespaces::grant(options, who, wishes));
         }
         let mut options = options.clone();
@@ -166,6 +177,10 @@ impl Core {
             (&mut options.force_recovery, overrides.force_recovery),
             (&mut options.force_positioning, overrides.force_positioning),
             (&mut options.force_push_join_leave, overrides.force_push_join_leave),
+            (&mut options.allow_presence_for_client, presence.then_some(true)),
+            (&mut options.allow_presence_for_anonymous, presence.then_some(true)),
+            (&mut options.allow_history_for_client, history.then_some(true)),
+            (&mut options.allow_history_for_anonymous, history.then_some(true)),
         ] {
             *option = said.unwrap_or(*option);
         }
