@@ -76,6 +76,7 @@ struct Fanout {
 struct Moment {
     at_ns: u64,
     server_cpu_ns: Option<u64>,
+    server_ticks: Option<(u64, u64)>,
     client_cpu_ns: u64,
     seen: Seen,
     traffic: Traffic,
@@ -313,6 +314,7 @@ impl Fanout {
     fn moment(&self, with: Moment) -> Result<Moment, BenchError> {
         Ok(Moment {
             server_cpu_ns: self.args.common.server_cpu_ns()?,
+            server_ticks: self.args.common.server_pid.map(server::ticks).transpose()?,
             client_cpu_ns: server::cpu_ns(std::process::id())?,
             at_ns: self.engine.now_ns(),
             seen: self.check.seen,
@@ -389,6 +391,10 @@ fn report_server(report: &mut Report, begin: &Moment, end: &Moment) {
             report.number("cpu_ns_per_delivery", cpu / deliveries);
         }
         report.number("cpu_ns_per_publication", cpu / publications);
+    }
+    if let (Some(from), Some(to)) = (begin.server_ticks, end.server_ticks) {
+        let (user, system) = ((to.0 - from.0) as f64, (to.1 - from.1) as f64);
+        report.number("user_share", user / (user + system));
     }
     let rise = |name: &str| Some(end.counters.as_ref()?.get(name)? - begin.counters.as_ref()?.get(name)?);
     if let (Some(writes), Some(messages)) =

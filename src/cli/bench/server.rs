@@ -33,6 +33,23 @@ pub fn cpu_ns(pid: u32) -> Result<u64, BenchError> {
     Ok(total)
 }
 
+/// Ticks of the clock in which a process ran, in user space and in the kernel: by sampling on most kernels, so only
+/// the shares of a longer time mean something.
+///
+/// # Errors
+/// [`BenchError::Process`] when there is no such process.
+pub fn ticks(pid: u32) -> Result<(u64, u64), BenchError> {
+    let failed = |source| BenchError::Process { pid, what: "processor time", source };
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(failed)?;
+    read_ticks(&text).ok_or_else(|| failed(io::Error::from(io::ErrorKind::InvalidData)))
+}
+
+/// Fields 14 and 15; the name, which may hold anything, ends at the last parenthesis.
+fn read_ticks(text: &str) -> Option<(u64, u64)> {
+    let mut fields = text.rsplit_once(") ")?.1.split_ascii_whitespace().skip(11);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -181,6 +198,13 @@ fn read_counters(text: &str) -> BTreeMap<String, f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_stand_behind_the_name() {
+        let text = "7 (a) 1 (b) S 1 7 7 0 -1 4194560 9 0 0 0 250 750 0 0 20 0 3 0 5 6 7";
+        assert_eq!(read_ticks(text), Some((250, 750)));
+        assert!(ticks(std::process::id()).is_ok() && ticks(u32::MAX).is_err());
+    }
 
     #[test]
     fn rollup() {
