@@ -2,11 +2,13 @@
 
 use crate::{case, wire};
 use corecast::{
+    api::{Call, ErrorMode, Node},
     broker::{
         core::{Core, Seat, SessionStart},
         group::{Class, GroupKey, Groups, Note},
         outbox::{Framing, Limits, WritePath},
         permission::{Namespaces, Verb, Who},
+        seam::Effect,
     },
     config::{ChannelOptions, Namespace, Settings},
     metrics::{Counter, Counters},
@@ -26,6 +28,7 @@ pub fn run() {
         publishing(&format!("core-publish-{name}-16-per-turn"), protocol, "bench", 16);
     }
     publishing("core-publish-history-100-16-per-turn", Protocol::Json, "kept:bench", 16);
+    api();
     sessions();
     recovery();
     presence();
@@ -231,6 +234,37 @@ fn publishing(name: &str, protocol: Protocol, channel: &str, per_turn: u32) {
             assert!(one.bytes > 0);
         }
     });
+}
+
+/// Bodies of the server API to bodies of its answers: publications to a channel without subscribers, alone and 100 in a
+/// batch.
+fn api() {
+    const PUBLICATIONS: u32 = 256;
+    const BATCH: u32 = 100;
+    let mut one = One::new(0, Protocol::Json);
+    let node = Node { uid: "", name: "", version: "", uptime: 0 };
+    let mut answered = |name: &str, body: &str| {
+        let mut call =
+            Call::named(name, body.as_bytes(), ErrorMode::Body).expect("a method").expect("a good body");
+        one.core.begin_turn(one.now);
+        while let Some((step, request)) = call.start_next() {
+            one.core.api(1, request);
+            for effect in one.core.take_effects() {
+                let Effect::ApiReply { reply, .. } = effect else { panic!("{effect:?}") };
+                call.answer(step, reply, &node);
+            }
+        }
+        assert_eq!((call.is_finished(), call.errors()), (true, 0));
+        one.flush();
+        black_box(call.finish());
+    };
+    let publication = format!(r#"{{"channel":"bench","data":"{}"}}"#, "x".repeat(126));
+    case("api-publish", PUBLICATIONS, || {
+        (0..PUBLICATIONS).for_each(|_| answered("publish", &publication));
+    });
+    let command = format!(r#"{{"publish":{publication}}}"#);
+    let batch = format!(r#"{{"commands":[{}]}}"#, vec![command; BATCH as usize].join(","));
+    case("api-batch-of-100", 4 * BATCH, || (0..4).for_each(|_| answered("batch", &batch)));
 }
 
 /// Connections that come, connect, subscribe and go.

@@ -8,6 +8,7 @@ use super::{
     decode,
     encode::{self, ErrorMode, Node},
     method::{Method, method, numbered},
+    quick,
 };
 use crate::{
     broker::seam::{ApiReply, ApiRequest},
@@ -15,10 +16,14 @@ use crate::{
 };
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
-use std::fmt;
+use std::{fmt, ops::Range};
 
 /// Most steps of a batch or of a legacy request; more is answered with error 106.
 pub const BATCH_MAX: usize = 10_000;
+
+const PUBLISH: &str = "publish";
+/// About what stands around a result.
+const AROUND_RESULT: usize = 16;
 
 /// The body is not JSON of the asked shape: HTTP 400 with this text.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +49,8 @@ pub struct Call {
     mode: ErrorMode,
     parallel: bool,
     steps: Vec<Step>,
+    /// Result objects, in the order in which they came.
+    results: Vec<u8>,
     /// The next step to start.
     next: usize,
     /// Steps without an answer, started or not.
@@ -59,10 +66,10 @@ enum Shape {
 
 #[derive(Debug)]
 enum Step {
-    Waiting(&'static str, Box<ApiRequest>),
+    Waiting(&'static str, ApiRequest),
     Running(&'static str),
-    /// The error, or the result object of the method.
-    Answered(&'static str, Result<Vec<u8>, ErrorCode>),
+    /// The error, or where in the results the object of the method is.
+    Answered(&'static str, Result<Range<usize>, ErrorCode>),
 }
 
 impl Call {
@@ -88,6 +95,10 @@ impl Call {
             parallel: Option<bool>,
         }
         let json = text(body)?;
+        if let Some(requests) = quick::batch(json, BATCH_MAX) {
+            let steps = requests.into_iter().map(|request| Step::Waiting(PUBLISH, request)).collect();
+            return Ok(Self::new(Shape::Batch, mode, steps));
+        }
         let batch: Batch<'_> = decode::object(if json.trim_ascii().is_empty() { "{}" } else { json })?;
         let commands = batch.commands.unwrap_or_default();
         if commands.len() > BATCH_MAX {
@@ -146,7 +157,7 @@ impl Call {
 
     fn new(shape: Shape, mode: ErrorMode, steps: Vec<Step>) -> Self {
         let open = steps.iter().filter(|step| !matches!(step, Step::Answered(..))).count();
-        Self { shape, mode, parallel: false, steps, next: 0, open }
+        Self { shape, mode, parallel: false, steps, results: Vec::new(), next: 0, open }
     }
 
     /// The next broker call to make, with the number of its step. `None`: nothing to start before an answer comes.
@@ -161,25 +172,23 @@ impl Call {
                 }
             };
             if let Step::Waiting(_, request) = std::mem::replace(step, running) {
-                return Some((self.next, *request));
+                return Some((self.next, request));
             }
         }
         None
     }
 
     /// Takes the answer of a step. Anything but the first answer of a running step is ignored.
-    pub fn answer(&mut self, step: usize, reply: Result<ApiReply, ErrorCode>, node: &Node) {
+    pub fn answer(&mut self, step: usize, reply: Result<ApiReply, ErrorCode>, node: &Node<'_>) {
         if let Some(step) = self.steps.get_mut(step)
             && let Step::Running(name) = *step
         {
-            *step = Step::Answered(
-                name,
-                reply.map(|reply| {
-                    let mut result = Vec::new();
-                    encode::result(&mut result, &reply, node);
-                    result
-                }),
-            );
+            let begin = self.results.len();
+            let answer = reply.map(|reply| {
+                encode::result(&mut self.results, &reply, node);
+                begin..self.results.len()
+            });
+            *step = Step::Answered(name, answer);
             self.open -= 1;
         }
     }
@@ -209,9 +218,12 @@ impl Call {
     /// The response. A step without an answer counts as an internal error.
     #[must_use]
     pub fn finish(self) -> Response {
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(self.results.len() + self.steps.len() * AROUND_RESULT);
+        let results = self.results;
         let answers = self.steps.into_iter().map(|step| match step {
-            Step::Answered(name, answer) => (name, answer),
+            Step::Answered(name, answer) => {
+                (name, answer.map(|range| results.get(range).unwrap_or_default()))
+            }
             Step::Waiting(name, _) | Step::Running(name) => (name, Err(ErrorCode::Internal)),
         });
         let mut status = 200;
@@ -250,20 +262,26 @@ impl Call {
     }
 }
 
-fn wrapped(out: &mut Vec<u8>, name: &str, answer: Result<Vec<u8>, ErrorCode>) {
-    out.push(b'{');
-    encode::string(out, if answer.is_ok() { name } else { "error" });
-    out.push(b':');
+/// `name` is one of ours: nothing in it has to be escaped.
+fn wrapped(out: &mut Vec<u8>, name: &'static str, answer: Result<&[u8], ErrorCode>) {
+    out.extend_from_slice(b"{\"");
+    out.extend_from_slice(if answer.is_ok() { name } else { "error" }.as_bytes());
+    out.extend_from_slice(b"\":");
     match answer {
-        Ok(result) => out.extend_from_slice(&result),
+        Ok(result) => out.extend_from_slice(result),
         Err(error) => encode::error(out, error),
     }
     out.push(b'}');
 }
 
 fn step(method: &'static Method, json: &str) -> Result<Step, Malformed> {
+    if method.name == PUBLISH
+        && let Some(request) = quick::publish(json)
+    {
+        return Ok(Step::Waiting(PUBLISH, request));
+    }
     Ok(match (method.decode)(json)? {
-        Ok(request) => Step::Waiting(method.name, Box::new(request)),
+        Ok(request) => Step::Waiting(method.name, request),
         Err(error) => Step::Answered(method.name, Err(error)),
     })
 }

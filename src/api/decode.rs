@@ -105,7 +105,7 @@ pub fn object<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, serde_json:
 
 /// The exact source slice, without raw newlines: they separate messages on the wire, and in valid JSON
 /// they are only ever white space.
-fn without_newlines(json: &str) -> Box<[u8]> {
+pub fn without_newlines(json: &str) -> Box<[u8]> {
     let bytes = json.as_bytes();
     if memchr::memchr(b'\n', bytes).is_none() {
         return bytes.into();

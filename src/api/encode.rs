@@ -9,10 +9,10 @@ use crate::{
 use std::{io::Write as _, sync::Arc};
 
 /// What `info` says about this process.
-#[derive(Clone, Debug)]
-pub struct Node {
-    pub uid: String,
-    pub name: String,
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'a> {
+    pub uid: &'a str,
+    pub name: &'a str,
     pub version: &'static str,
     /// Seconds since start.
     pub uptime: u64,
@@ -137,7 +137,7 @@ fn list<T>(out: &mut Vec<u8>, items: &[T], mut item: impl FnMut(&mut Vec<u8>, &T
 }
 
 /// The result object of a reply, without anything around it.
-pub fn result(out: &mut Vec<u8>, reply: &ApiReply, node: &Node) {
+pub fn result(out: &mut Vec<u8>, reply: &ApiReply, node: &Node<'_>) {
     match reply {
         ApiReply::Publish { position: at } => position(out, at.as_ref()),
         ApiReply::Broadcast(responses) => {
@@ -190,12 +190,12 @@ fn presence(out: &mut Vec<u8>, clients: &[Arc<ClientInfo>]) {
 }
 
 /// One node, with its cores: connections, sessions, longest turn since the last scrape, share of time busy.
-fn info(out: &mut Vec<u8>, cores: &[CoreStats], cores_total: usize, node: &Node) {
+fn info(out: &mut Vec<u8>, cores: &[CoreStats], cores_total: usize, node: &Node<'_>) {
     let sum = |of: fn(&CoreStats) -> u32| cores.iter().map(of).map(u64::from).sum::<u64>();
     out.extend_from_slice(b"{\"nodes\":[{\"uid\":");
-    string(out, &node.uid);
+    string(out, node.uid);
     out.extend_from_slice(b",\"name\":");
-    string(out, &node.name);
+    string(out, node.name);
     out.extend_from_slice(b",\"version\":");
     string(out, node.version);
     put(

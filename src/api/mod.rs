@@ -13,6 +13,7 @@ mod decode;
 mod encode;
 mod key;
 mod method;
+mod quick;
 
 pub use call::{BATCH_MAX, Call, Malformed, Response};
 pub use encode::{ErrorMode, Node};

@@ -9,6 +9,7 @@ use super::{
     seam::{ApiReply, ApiRequest, CoreStats, Effect, PublishOptions},
 };
 use crate::{
+    config::ChannelOptions,
     metrics::Counter,
     model::{CoreId, ErrorCode, Position, Publication, Tags},
 };
@@ -63,18 +64,17 @@ impl Core {
     }
 
     /// An empty name is a bad request, an unknown namespace an unknown channel.
-    pub(super) fn check_api_channel(&self, channel: &str) -> Result<(), ErrorCode> {
+    pub(super) fn check_api_channel(&self, channel: &str) -> Result<&ChannelOptions, ErrorCode> {
         if channel.is_empty() {
             return Err(ErrorCode::BadRequest);
         }
         self.channels.check_name(channel)?;
-        self.channels.resolve(channel).map(|_| ())
+        self.channels.resolve(channel)
     }
 
     /// Whether `data` may be published to `channel`, and whether it is known to be JSON then.
     fn check_api_data(&self, channel: &str, data: &[u8]) -> Result<bool, ErrorCode> {
-        self.check_api_channel(channel)?;
-        let options = self.channels.resolve(channel)?;
+        let options = self.check_api_channel(channel)?;
         self.channels.check_concrete(options, channel)?;
         check_data(options.publication_data_format, data, false)
     }
@@ -103,8 +103,19 @@ impl Core {
             Ok(json) => json,
             Err(error) => return self.api_reply(call, Err(error)),
         };
-        let publication = Publication { data, tags, json, ..Publication::default() };
-        self.api_ask(call, channel, |channel| Ask::Publish { channel, publication, options });
+        let owner = self.owner(&channel);
+        let publication = || Publication { data, tags, json, ..Publication::default() };
+        if owner == self.id {
+            let published = self.shard.publish(&channel, publication, &options, self.now, &mut self.out);
+            // The publication reaches this core's own groups before the answer, as it would from elsewhere.
+            self.pump_local();
+            return self.api_reply(call, published.map(|position| ApiReply::Publish { position }));
+        }
+        if !self.out.take_credit(owner) {
+            return self.api_reply(call, Err(ErrorCode::TooManyRequests));
+        }
+        let publication = publication();
+        self.ask(owner, Ask::Publish { channel, publication, options }, Pending::Api { call });
     }
 
     fn api_broadcast(

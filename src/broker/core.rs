@@ -202,6 +202,12 @@ impl Core {
         std::mem::take(&mut self.effects)
     }
 
+    /// [`Core::take_effects`] into memory that is used again.
+    pub fn swap_effects(&mut self, into: &mut Vec<Effect>) {
+        into.clear();
+        std::mem::swap(&mut self.effects, into);
+    }
+
     /// When the core must run again even if nothing happens, on [`Now::ms`].
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {

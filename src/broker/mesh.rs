@@ -130,7 +130,7 @@ pub enum Answer {
     Published {
         position: Option<Position>,
     },
-    Presence(Vec<Arc<ClientInfo>>),
+    Presence(Arc<[Arc<ClientInfo>]>),
     PresenceStats {
         clients: u32,
         users: u32,

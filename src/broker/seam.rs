@@ -134,7 +134,7 @@ pub enum ApiReply {
     Broadcast(Vec<Result<Option<Position>, ErrorCode>>),
     /// Subscribe, unsubscribe, disconnect, refresh, history_remove.
     Done,
-    Presence(Vec<Arc<ClientInfo>>),
+    Presence(Arc<[Arc<ClientInfo>]>),
     PresenceStats {
         clients: u32,
         users: u32,

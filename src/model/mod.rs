@@ -123,6 +123,7 @@ mod tests {
         let id = ClientId::from_random(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
         assert_eq!(id.to_string(), "01234567-89ab-4def-8123-456789abcdef");
         assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(ClientId(u128::MAX / 255 * 0x9a).to_string(), "9a9a9a9a-9a9a-9a9a-9a9a-9a9a9a9a9a9a");
         for bad in [
             "",
             "01234567-89ab-4def-8123-456789abcde",

@@ -139,7 +139,7 @@ impl World {
                 self.tops.insert(channel, position);
             }
             (Call::Present(channel), Ok(ApiReply::Presence(clients))) => {
-                self.present.insert(channel, clients);
+                self.present.insert(channel, clients.to_vec());
             }
             (Call::Any, _) | (Call::Publish { .. }, Err(_)) => {}
             (call, reply) => panic!("{call:?}: {reply:?}"),

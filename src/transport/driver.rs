@@ -109,6 +109,7 @@ pub struct CoreDriver {
     pub(super) late: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) fired: Vec<u64>,
+    effects: Vec<Effect>,
     pub(super) shorts: Vec<Short>,
     pub(super) id: CoreId,
     pub(super) cores: usize,
@@ -169,6 +170,7 @@ impl CoreDriver {
             late: false,
             shared,
             fired: Vec::new(),
+            effects: Vec::new(),
             shorts: Vec::new(),
             id,
             cores: seat.cores,
@@ -234,12 +236,13 @@ impl CoreDriver {
     }
 
     pub(super) fn do_effects(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
         loop {
-            let effects = self.core.take_effects();
+            self.core.swap_effects(&mut effects);
             if effects.is_empty() {
-                return;
+                break;
             }
-            for effect in effects {
+            for effect in effects.drain(..) {
                 match effect {
                     Effect::Pause(conn) => self.orders.push((conn, Order::Pause)),
                     Effect::Resume(conn) => self.orders.push((conn, Order::Resume)),
@@ -255,6 +258,7 @@ impl CoreDriver {
                 }
             }
         }
+        self.effects = effects;
     }
 
     fn on_close(&mut self, conn: ConnKey, disconnect: &Disconnect) {

@@ -8,7 +8,7 @@ mod cursor;
 mod write;
 
 pub use cursor::{Cursor, DEPTH_MAX, Invalid, plain_len};
-pub use write::{write_number, write_string, write_value};
+pub use write::{write_inside, write_number, write_string, write_value};
 
 use std::borrow::Cow;
 

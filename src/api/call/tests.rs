@@ -5,8 +5,8 @@ use crate::{
 };
 use std::sync::Arc;
 
-fn node() -> Node {
-    Node { uid: "u".into(), name: "n".into(), version: "1.2.3", uptime: 10 }
+fn node() -> Node<'static> {
+    Node { uid: "u", name: "n", version: "1.2.3", uptime: 10 }
 }
 
 fn position(offset: u64) -> Position {
@@ -37,7 +37,7 @@ fn broker(request: &ApiRequest) -> Result<ApiReply, ErrorCode> {
                 })
                 .collect(),
         )),
-        ApiRequest::Presence { .. } => Ok(ApiReply::Presence(vec![info])),
+        ApiRequest::Presence { .. } => Ok(ApiReply::Presence([info].into())),
         ApiRequest::PresenceStats { .. } => Ok(ApiReply::PresenceStats { clients: 2, users: 0 }),
         ApiRequest::History { limit: 0, .. } => {
             Ok(ApiReply::History { publications: vec![], position: position(0) })

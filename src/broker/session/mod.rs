@@ -302,16 +302,21 @@ impl Core {
     pub(super) fn presentable(
         &self,
         conn: ConnKey,
-        mut clients: Vec<Arc<ClientInfo>>,
-    ) -> Vec<Arc<ClientInfo>> {
-        if self.sessions.get(conn).is_some_and(|session| session.protocol == Protocol::Json) {
-            for info in clients.iter_mut().filter(|info| !info_is_json(info)) {
-                let ClientInfo { user, client, .. } = &**info;
-                let user = Arc::clone(user);
-                *info = Arc::new(ClientInfo { user, client: *client, conn_info: None, chan_info: None });
-            }
+        clients: Arc<[Arc<ClientInfo>]>,
+    ) -> Arc<[Arc<ClientInfo>]> {
+        let json = self.sessions.get(conn).is_some_and(|session| session.protocol == Protocol::Json);
+        if !json || clients.iter().all(|info| info_is_json(info)) {
+            return clients;
         }
-        clients
+        let presentable = |info: &Arc<ClientInfo>| {
+            if info_is_json(info) {
+                return Arc::clone(info);
+            }
+            let ClientInfo { user, client, .. } = &**info;
+            let user = Arc::clone(user);
+            Arc::new(ClientInfo { user, client: *client, conn_info: None, chan_info: None })
+        };
+        clients.iter().map(presentable).collect()
     }
 
     pub(super) fn refuse(&mut self, conn: ConnKey, id: u32, error: ErrorCode) -> Step {

@@ -5,13 +5,14 @@ use crate::{
     auth::Allow,
     broker::{
         core::Core,
+        hub::HubKey,
         mesh::Ask,
         pending::Pending,
         permission::{Verb, Who, check_data},
         seam::PublishOptions,
     },
     config::ChannelOptions,
-    model::{ConnKey, ErrorCode, Protocol, Publication},
+    model::{ConnKey, CoreId, ErrorCode, Protocol, Publication},
     wire::client::{PublishRequest, Reply},
 };
 use std::sync::Arc;
@@ -22,7 +23,8 @@ impl Core {
         if channel.is_empty() {
             return self.break_protocol(conn);
         }
-        let subscription = self.find_subscription(conn, channel);
+        let known = self.hub.find(channel);
+        let subscription = known.and_then(|hub| self.sessions.get(conn)?.find(hub));
         let place = subscription.map(|it| it.place);
         let own_info = subscription.and_then(|it| it.info.clone());
         if matches!(place, Some(Place::Waiting(_))) {
@@ -45,7 +47,8 @@ impl Core {
         let info = own_info.as_ref().or(session.info.as_ref());
         let publication =
             || Publication { data: data.into(), info: info.cloned(), json, ..Publication::default() };
-        if self.owners.of(channel) == self.id {
+        let owner = self.owner_of(known, channel);
+        if owner == self.id {
             let options = PublishOptions::default();
             let published = self.shard.publish(channel, publication, &options, self.now, &mut self.out);
             // The publication reaches this core's own groups before the answer, as it would from elsewhere.
@@ -55,10 +58,10 @@ impl Core {
             return Step::Done;
         }
         let publication = publication();
-        let (owner, name) = self.owner_and_name(channel);
         if !self.out.take_credit(owner) {
             return self.wait_for_credit(conn, owner);
         }
+        let name = self.name_of(known, channel);
         let ask = Ask::Publish { channel: name, publication, options: PublishOptions::default() };
         self.ask(owner, ask, Pending::Publish { conn, id });
         Step::Done
@@ -121,10 +124,17 @@ impl Core {
     }
 
     /// Who owns a channel, and its name in a form that can travel.
-    pub(in crate::broker) fn owner_and_name(&self, channel: &str) -> (crate::model::CoreId, Arc<str>) {
-        match self.hub.find(channel).and_then(|hub| self.hub.get(hub)) {
-            Some(known) => (known.owner, Arc::clone(&known.name)),
-            None => (self.owners.of(channel), channel.into()),
-        }
+    pub(in crate::broker) fn owner_and_name(&self, channel: &str) -> (CoreId, Arc<str>) {
+        let known = self.hub.find(channel);
+        (self.owner_of(known, channel), self.name_of(known, channel))
+    }
+
+    /// Asks the hub where it knows the channel: that is cheaper than a hash of the name.
+    fn owner_of(&self, known: Option<HubKey>, channel: &str) -> CoreId {
+        known.and_then(|hub| self.hub.get(hub)).map_or_else(|| self.owners.of(channel), |it| it.owner)
+    }
+
+    fn name_of(&self, known: Option<HubKey>, channel: &str) -> Arc<str> {
+        known.and_then(|hub| self.hub.get(hub)).map_or_else(|| channel.into(), |it| Arc::clone(&it.name))
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     model::{ClientId, ClientInfo, CoreId},
     stdx::bitset::CoreSet,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
 /// A stream into which nothing was published is forgotten this long after its last use: whoever makes up
 /// channel names must not fill the memory for `history_meta_ttl`, which is 30 days by default.
@@ -172,6 +172,8 @@ pub struct Members {
     by_client: BTreeMap<ClientId, Member>,
     /// How many members each user has.
     users: BTreeMap<Arc<str>, u32>,
+    /// The list, since somebody asked for it and until the members change.
+    list: OnceCell<Arc<[Arc<ClientInfo>]>>,
 }
 
 #[derive(Debug)]
@@ -186,6 +188,7 @@ impl Members {
         if self.by_client.contains_key(&info.client) {
             return false;
         }
+        self.list.take();
         *self.users.entry(info.user.clone()).or_default() += 1;
         self.by_client.insert(info.client, Member { core, info });
         true
@@ -195,6 +198,7 @@ impl Members {
     pub fn remove(&mut self, core: CoreId, client: ClientId) -> Option<Arc<ClientInfo>> {
         self.by_client.get(&client).filter(|member| member.core == core)?;
         let info = self.by_client.remove(&client)?.info;
+        self.list.take();
         if let Some(count) = self.users.get_mut(&info.user) {
             *count -= 1;
             if *count == 0 {
@@ -204,10 +208,11 @@ impl Members {
         Some(info)
     }
 
-    /// In the order of their ids.
+    /// In the order of their ids. Asking again costs nothing while nobody comes or goes.
     #[must_use]
-    pub fn list(&self) -> Vec<Arc<ClientInfo>> {
-        self.by_client.values().map(|member| member.info.clone()).collect()
+    pub fn list(&self) -> Arc<[Arc<ClientInfo>]> {
+        let list = || self.by_client.values().map(|member| member.info.clone()).collect();
+        Arc::clone(self.list.get_or_init(list))
     }
 
     #[must_use]
@@ -229,6 +234,12 @@ impl Members {
             *users.entry(member.info.user.clone()).or_insert(0) += 1;
         }
         assert_eq!(counts, interest.counts, "members and counts");
+        if let Some(list) = self.list.get() {
+            assert!(
+                list.iter().eq(self.by_client.values().map(|member| &member.info)),
+                "members and their list"
+            );
+        }
         assert_eq!(users, self.users, "members and users");
     }
 }

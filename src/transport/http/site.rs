@@ -133,10 +133,10 @@ impl Site {
 
     /// How `info` names this process.
     #[must_use]
-    pub fn node(&self, now: Now) -> api::Node {
+    pub fn node(&self, now: Now) -> api::Node<'_> {
         api::Node {
-            uid: self.identity.uid.clone(),
-            name: self.identity.name.clone(),
+            uid: &self.identity.uid,
+            name: &self.identity.name,
             version: self.identity.version,
             uptime: now.ms.saturating_sub(self.identity.started_ms) / 1000,
         }

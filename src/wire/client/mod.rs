@@ -314,6 +314,9 @@ pub fn decode(protocol: Protocol, frame: &[u8]) -> Commands<'_> {
 ///
 /// JSON: payloads must be valid JSON ([`contains_only_json`]); raw newlines in them are left out.
 pub fn encode_reply(protocol: Protocol, id: u32, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    if matches!(reply, Reply::Publish) && id != 0 {
+        return quick::published(protocol, id, out);
+    }
     append(protocol, &reply::ReplyMessage { id, reply }, out);
 }
 

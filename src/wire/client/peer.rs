@@ -224,7 +224,7 @@ impl Encode for ConnectRequest<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.text(connect_request::TOKEN, &self.token);
         sink.payload(connect_request::DATA, self.data);
-        sink.map(connect_request::SUBS, self.subs.iter().map(|(channel, it)| (channel, it)));
+        sink.map(connect_request::SUBS, self.subs.iter().map(|(channel, it)| (&**channel, it)));
         sink.text(connect_request::NAME, &self.name);
         sink.text(connect_request::VERSION, &self.version);
         sink.text_map(connect_request::HEADERS, self.headers.iter().map(|(name, value)| (name, value)));

@@ -1,13 +1,17 @@
-//! Publish commands in the words of today's SDKs, read in one go.
+//! Publish commands in the words of today's SDKs, read in one go; and their replies, written in one.
 //!
 //! HOT: nearly all that clients say. The general reader (`request`) does three to five times the work per command,
 //! because any field may come in any order. What is not exactly of the expected form is left to it, errors
 //! included; a test compares the two on whatever the fuzzer thinks of.
 
-use super::{Command, PublishRequest, Request, schema::command};
+use super::{
+    Command, PublishRequest, Request,
+    schema::{command, reply},
+};
 use crate::{
+    model::Protocol,
     stdx::varint,
-    wire::json::{Cursor, plain_len},
+    wire::json::{Cursor, plain_len, write_number},
 };
 use std::borrow::Cow;
 
@@ -62,6 +66,11 @@ fn digits(text: &str) -> Option<(u32, &str)> {
 
 const ID: u8 = (command::n::ID << 3) as u8;
 const PUBLISH: u8 = (command::n::PUBLISH << 3 | 2) as u8;
+const REPLY_ID: u8 = (reply::n::ID << 3) as u8;
+/// An empty publish result.
+const REPLY_BEHIND: [u8; 2] = [(reply::n::PUBLISH << 3 | 2) as u8, 0];
+const JSON_BEFORE: &[u8] = b"{\"id\":";
+const JSON_BEHIND: &[u8] = b",\"publish\":{}}";
 const CHANNEL: u8 = 1 << 3 | 2;
 const DATA: u8 = 2 << 3 | 2;
 
@@ -81,6 +90,26 @@ pub(super) fn publish_protobuf(message: &[u8]) -> Option<Command<'_>> {
     Some(Command { id, request: Request::Publish(request) })
 }
 
+/// The reply to a publication; `id` is not 0.
+#[inline]
+pub(super) fn published(protocol: Protocol, id: u32, out: &mut Vec<u8>) {
+    match protocol {
+        Protocol::Json => {
+            out.reserve(JSON_BEFORE.len() + 10 + JSON_BEHIND.len());
+            out.extend_from_slice(JSON_BEFORE);
+            write_number(out, id.into());
+            out.extend_from_slice(JSON_BEHIND);
+        }
+        Protocol::Protobuf => {
+            out.reserve(1 + 1 + 5 + REPLY_BEHIND.len());
+            let len = 1 + varint::len(id.into()) + REPLY_BEHIND.len();
+            out.extend_from_slice(&[len as u8, REPLY_ID]);
+            varint::write(out, id.into());
+            out.extend_from_slice(&REPLY_BEHIND);
+        }
+    }
+}
+
 #[inline]
 fn delimited(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let varint::Read::Value(len, at) = varint::read(bytes) else { return None };
@@ -96,7 +125,19 @@ mod tests {
         },
         *,
     };
-    use crate::model::Protocol;
+    use crate::wire::client::{Reply, append, reply::ReplyMessage};
+
+    #[test]
+    fn replies_are_those_of_the_general_writer() {
+        for id in [1, 9, 10, 127, 128, 16_383, 16_384, 999_999_999, u32::MAX] {
+            for protocol in [Protocol::Json, Protocol::Protobuf] {
+                let (mut quick, mut general) = (b"before".to_vec(), b"before".to_vec());
+                published(protocol, id, &mut quick);
+                append(protocol, &ReplyMessage { id, reply: &Reply::Publish }, &mut general);
+                assert_eq!(quick, general, "{protocol:?} {id}");
+            }
+        }
+    }
 
     fn general_json(line: &str) -> Option<Command<'_>> {
         let mut cursor = Cursor::new(line);

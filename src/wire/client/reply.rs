@@ -7,7 +7,7 @@ use super::{
         presence_stats_result, publication, push, refresh, refresh_result, reply, rpc_result,
         sub_refresh_result, subscribe, subscribe_result, unsubscribe,
     },
-    sink::{ClientText, Encode, Sink},
+    sink::{Encode, Sink},
 };
 use crate::model::{ClientInfo, Publication};
 use std::sync::Arc;
@@ -125,8 +125,7 @@ struct Presence<'a>(&'a [Arc<ClientInfo>]);
 
 impl Encode for Presence<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
-        let entries = self.0.iter().map(|info| (ClientText::new(info.client), &**info));
-        sink.map_always(presence_result::PRESENCE, entries);
+        sink.clients(presence_result::PRESENCE, self.0);
     }
 }
 
@@ -192,6 +191,14 @@ impl Encode for ClientInfo {
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.text_always(client_info::USER, &self.user);
         sink.client(client_info::CLIENT, self.client);
+        self.infos(sink);
+    }
+}
+
+impl ClientInfo {
+    /// The fields behind user and client.
+    #[inline]
+    pub(super) fn infos<S: Sink>(&self, sink: &mut S) {
         sink.payload(client_info::CONN_INFO, self.conn_info.as_deref().unwrap_or_default());
         sink.payload(client_info::CHAN_INFO, self.chan_info.as_deref().unwrap_or_default());
     }

@@ -3,10 +3,12 @@
 
 use super::schema::Field;
 use crate::{
-    model::ClientId,
+    model::{ClientId, ClientInfo},
     stdx::varint,
-    wire::json::{write_number, write_string, write_value},
+    wire::json::{write_inside, write_number, write_string, write_value},
 };
+
+use std::sync::Arc;
 
 /// A message that can tell its fields.
 pub(super) trait Encode {
@@ -29,7 +31,7 @@ pub(super) trait Sink {
     /// Written even when it has no content.
     fn message(&mut self, field: Field, value: &impl Encode);
     fn list<M: Encode>(&mut self, field: Field, items: impl Iterator<Item = M>);
-    fn map<K: AsRef<str>, M: Encode>(&mut self, field: Field, entries: impl ExactSizeIterator<Item = (K, M)>);
+    fn map<K: Key, M: Encode>(&mut self, field: Field, entries: impl ExactSizeIterator<Item = (K, M)>);
     /// A list of texts, empty ones as well.
     fn texts(&mut self, field: Field, items: &[impl AsRef<str>]);
     fn text_map(
@@ -37,6 +39,10 @@ pub(super) trait Sink {
         field: Field,
         entries: impl ExactSizeIterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
     );
+    /// Clients by their ids, as [`Sink::map_always`] would write them.
+    fn clients(&mut self, field: Field, clients: &[Arc<ClientInfo>]) {
+        self.map_always(field, clients.iter().map(|info| (info.client, &**info)));
+    }
 
     // What JSON writes even if it is zero or empty, and Protobuf does not.
     fn uint_always(&mut self, field: Field, value: u64) {
@@ -48,7 +54,7 @@ pub(super) trait Sink {
     fn list_always<M: Encode>(&mut self, field: Field, items: impl ExactSizeIterator<Item = M>) {
         self.list(field, items);
     }
-    fn map_always<K: AsRef<str>, M: Encode>(
+    fn map_always<K: Key, M: Encode>(
         &mut self,
         field: Field,
         entries: impl ExactSizeIterator<Item = (K, M)>,
@@ -57,19 +63,43 @@ pub(super) trait Sink {
     }
 }
 
-/// The text of a client id, for keys of maps.
-pub(super) struct ClientText([u8; 36]);
+/// What a map may be keyed by.
+pub(super) trait Key {
+    fn write_json(&self, out: &mut Vec<u8>);
+    /// As the field of an entry.
+    fn tell<S: Sink>(&self, field: Field, sink: &mut S);
+}
 
-impl ClientText {
-    pub fn new(client: ClientId) -> Self {
-        Self(client.text())
+impl Key for &str {
+    fn write_json(&self, out: &mut Vec<u8>) {
+        write_string(out, self);
+    }
+
+    fn tell<S: Sink>(&self, field: Field, sink: &mut S) {
+        sink.text(field, self);
     }
 }
 
-impl AsRef<str> for ClientText {
-    fn as_ref(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+impl Key for ClientId {
+    #[inline]
+    fn write_json(&self, out: &mut Vec<u8>) {
+        write_client(out, *self);
     }
+
+    #[inline]
+    fn tell<S: Sink>(&self, field: Field, sink: &mut S) {
+        sink.client(field, *self);
+    }
+}
+
+/// A client id as a JSON string: nothing in it has to be escaped.
+#[inline]
+fn write_client(out: &mut Vec<u8>, client: ClientId) {
+    let mut quoted = [b'"'; 38];
+    if let Some(inside) = quoted.get_mut(1..37) {
+        inside.copy_from_slice(&client.text());
+    }
+    out.extend_from_slice(&quoted);
 }
 
 /// Appends JSON.
@@ -100,11 +130,31 @@ impl<'v> Json<'v> {
         self.first = false;
     }
 
-    fn entry(&mut self, index: usize, key: &str) {
+    /// One client of a map, from templates: there may be thousands.
+    fn client_entry(&mut self, comma: bool, info: &ClientInfo) {
+        const HEAD: [u8; 49] = *b",\"------------------------------------\":{\"user\":\"";
+        const TAIL: [u8; 49] = *b"\",\"client\":\"------------------------------------\"";
+        let text = info.client.text();
+        let (mut head, mut tail) = (HEAD, TAIL);
+        head[2..38].copy_from_slice(&text);
+        tail[12..48].copy_from_slice(&text);
+        self.out.reserve(HEAD.len() + info.user.len() + TAIL.len() + 1);
+        self.out.extend_from_slice(if comma { &head } else { &head[1..] });
+        if !info.user.is_empty() {
+            write_inside(self.out, &info.user);
+        }
+        self.out.extend_from_slice(&tail);
+        self.first = false;
+        info.infos(self);
+        self.out.push(b'}');
+    }
+
+    #[inline]
+    fn entry(&mut self, index: usize, key: &impl Key) {
         if index > 0 {
             self.out.push(b',');
         }
-        write_string(self.out, key);
+        key.write_json(self.out);
         self.out.push(b':');
     }
 }
@@ -159,9 +209,7 @@ impl Sink for Json<'_> {
 
     fn client(&mut self, field: Field, value: ClientId) {
         self.key(field);
-        self.out.push(b'"');
-        self.out.extend_from_slice(&value.text());
-        self.out.push(b'"');
+        write_client(self.out, value);
     }
 
     #[inline]
@@ -185,11 +233,7 @@ impl Sink for Json<'_> {
         }
     }
 
-    fn map<K: AsRef<str>, M: Encode>(
-        &mut self,
-        field: Field,
-        entries: impl ExactSizeIterator<Item = (K, M)>,
-    ) {
+    fn map<K: Key, M: Encode>(&mut self, field: Field, entries: impl ExactSizeIterator<Item = (K, M)>) {
         if entries.len() > 0 {
             self.map_always(field, entries);
         }
@@ -218,7 +262,7 @@ impl Sink for Json<'_> {
             self.key(field);
             self.out.push(b'{');
             for (index, (key, value)) in entries.enumerate() {
-                self.entry(index, key.as_ref());
+                self.entry(index, &key.as_ref());
                 write_string(self.out, value.as_ref());
             }
             self.out.push(b'}');
@@ -235,6 +279,16 @@ impl Sink for Json<'_> {
         write_string(self.out, value);
     }
 
+    fn clients(&mut self, field: Field, clients: &[Arc<ClientInfo>]) {
+        self.key(field);
+        self.out.push(b'{');
+        for (index, info) in clients.iter().enumerate() {
+            self.client_entry(index > 0, info);
+        }
+        self.out.push(b'}');
+        self.first = false;
+    }
+
     fn list_always<M: Encode>(&mut self, field: Field, items: impl ExactSizeIterator<Item = M>) {
         if items.len() > 0 {
             self.list(field, items);
@@ -244,7 +298,7 @@ impl Sink for Json<'_> {
         }
     }
 
-    fn map_always<K: AsRef<str>, M: Encode>(
+    fn map_always<K: Key, M: Encode>(
         &mut self,
         field: Field,
         entries: impl ExactSizeIterator<Item = (K, M)>,
@@ -252,7 +306,7 @@ impl Sink for Json<'_> {
         self.key(field);
         self.out.push(b'{');
         for (index, (key, value)) in entries.enumerate() {
-            self.entry(index, key.as_ref());
+            self.entry(index, &key);
             self.object(&value);
         }
         self.out.push(b'}');
@@ -333,9 +387,9 @@ struct Entry<K, V>(K, V);
 const KEY: Field = Field { number: 1, key: "" };
 const VALUE: Field = Field { number: 2, key: "" };
 
-impl<K: AsRef<str>, M: Encode> Encode for Entry<K, &M> {
+impl<K: Key, M: Encode> Encode for Entry<K, &M> {
     fn fields<S: Sink>(&self, sink: &mut S) {
-        sink.text(KEY, self.0.as_ref());
+        self.0.tell(KEY, sink);
         sink.message(VALUE, self.1);
     }
 }
@@ -405,11 +459,7 @@ impl<W: Wire> Sink for W {
         }
     }
 
-    fn map<K: AsRef<str>, M: Encode>(
-        &mut self,
-        field: Field,
-        entries: impl ExactSizeIterator<Item = (K, M)>,
-    ) {
+    fn map<K: Key, M: Encode>(&mut self, field: Field, entries: impl ExactSizeIterator<Item = (K, M)>) {
         for (key, value) in entries {
             self.message(field, &Entry(key, &value));
         }
@@ -431,5 +481,51 @@ impl<W: Wire> Sink for W {
         for (key, value) in entries {
             self.message(field, &Entry(key, value.as_ref()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::schema::presence_result, *};
+
+    struct Plain<'a>(&'a [Arc<ClientInfo>]);
+
+    impl Encode for Plain<'_> {
+        fn fields<S: Sink>(&self, sink: &mut S) {
+            sink.map_always(presence_result::PRESENCE, self.0.iter().map(|info| (info.client, &**info)));
+        }
+    }
+
+    struct Quick<'a>(&'a [Arc<ClientInfo>]);
+
+    impl Encode for Quick<'_> {
+        fn fields<S: Sink>(&self, sink: &mut S) {
+            sink.clients(presence_result::PRESENCE, self.0);
+        }
+    }
+
+    #[test]
+    fn clients_from_templates_are_clients() {
+        arbtest::arbtest(|u| {
+            let mut clients = Vec::new();
+            for _ in 0..u.int_in_range(0..=4)? {
+                let user: String = u.arbitrary()?;
+                let info = |u: &mut arbitrary::Unstructured<'_>| {
+                    Ok::<_, arbitrary::Error>(match u.int_in_range(0..=2)? {
+                        0 => None,
+                        1 => Some(b"".as_slice().into()),
+                        _ => Some(b"{\"a\":\n1}".as_slice().into()),
+                    })
+                };
+                let (conn_info, chan_info) = (info(u)?, info(u)?);
+                let client = ClientId(u.arbitrary()?);
+                clients.push(Arc::new(ClientInfo { user: user.into(), client, conn_info, chan_info }));
+            }
+            let (mut plain, mut quick) = (Vec::new(), Vec::new());
+            Json::new(&mut plain).object(&Plain(&clients));
+            Json::new(&mut quick).object(&Quick(&clients));
+            assert_eq!(String::from_utf8(quick), String::from_utf8(plain));
+            Ok(())
+        });
     }
 }

@@ -58,6 +58,15 @@ impl<'a> Cursor<'a> {
         found
     }
 
+    /// Takes what stands here if it is exactly this.
+    #[inline]
+    pub fn literal(&mut self, wanted: &str) -> bool {
+        self.peek();
+        let found = self.rest().starts_with(wanted.as_bytes());
+        self.at += if found { wanted.len() } else { 0 };
+        found
+    }
+
     #[inline]
     pub fn expect(&mut self, wanted: u8) -> Result<()> {
         if self.take(wanted) { Ok(()) } else { Err(Invalid) }
@@ -315,50 +324,67 @@ impl<'a> Cursor<'a> {
     /// The exact source of one value, without the white space around it.
     #[inline]
     pub fn raw_value(&mut self) -> Result<&'a [u8]> {
+        self.raw_text().map(str::as_bytes)
+    }
+
+    /// [`Cursor::raw_value`] as the text it is.
+    #[inline]
+    pub fn raw_text(&mut self) -> Result<&'a str> {
         self.peek();
         let from = self.at;
         self.skip_value()?;
-        self.slice(from, self.at).map(str::as_bytes)
+        self.slice(from, self.at)
     }
 }
 
 /// How many bytes come before the first quote, backslash or control character.
 ///
-/// HOT: runs over every byte of every string. Eight bytes a step; the usual bit tricks mark a byte of the
-/// word that is what we look for (or, above it, one that only looks so: we only use the lowest mark).
+/// HOT: runs over every byte of every string. Sixteen bytes a step as long as there is nothing, then eight.
 #[inline]
 pub fn plain_len(bytes: &[u8]) -> usize {
+    let (chunks, _) = bytes.as_chunks::<16>();
     let mut at = 0;
-    // The compiler makes vector instructions of this; the words below find the place.
-    for chunk in bytes.chunks_exact(32) {
-        let found = |found: bool, &byte: &u8| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\');
-        if chunk.iter().fold(false, found) {
+    for chunk in chunks {
+        // No exit inside, and bytes for the answer: the compiler makes vector instructions of this.
+        let mut found = 0u8;
+        for &byte in chunk {
+            found |= u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+        }
+        if found != 0 {
             break;
         }
-        at += 32;
+        at += 16;
     }
     at + plain_len_by_words(bytes.get(at..).unwrap_or_default())
 }
 
 #[inline]
 fn plain_len_by_words(bytes: &[u8]) -> usize {
+    let (chunks, tail) = bytes.as_chunks::<8>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        if let Some(at) = first_special(*chunk) {
+            return index * 8 + at;
+        }
+    }
+    // The last eight once more, some of which are known to be plain.
+    match bytes.last_chunk::<8>() {
+        Some(last) => first_special(*last).map_or(bytes.len(), |at| bytes.len() - 8 + at),
+        None => tail.iter().take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\').count(),
+    }
+}
+
+/// The usual bit tricks mark a byte that is what we look for (or, above it, one that only looks so: only the lowest mark
+/// counts).
+#[inline]
+fn first_special(bytes: [u8; 8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
     const TOPS: u64 = ONES << 7;
-    let mut at = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let Some(&chunk) = chunk.first_chunk::<8>() else { break };
-        let word = u64::from_le_bytes(chunk);
-        let quote = word ^ (ONES * u64::from(b'"'));
-        let backslash = word ^ (ONES * u64::from(b'\\'));
-        let marks = (quote.wrapping_sub(ONES) & !quote)
-            | (backslash.wrapping_sub(ONES) & !backslash)
-            | (word.wrapping_sub(ONES * 0x20) & !word);
-        let marks = marks & TOPS;
-        if marks != 0 {
-            return at + (marks.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    let tail = bytes.get(at..).unwrap_or_default();
-    at + tail.iter().take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\').count()
+    let word = u64::from_le_bytes(bytes);
+    let quote = word ^ (ONES * u64::from(b'"'));
+    let backslash = word ^ (ONES * u64::from(b'\\'));
+    let marks = (quote.wrapping_sub(ONES) & !quote)
+        | (backslash.wrapping_sub(ONES) & !backslash)
+        | (word.wrapping_sub(ONES * 0x20) & !word);
+    let marks = marks & TOPS;
+    (marks != 0).then_some((marks.trailing_zeros() / 8) as usize)
 }

@@ -133,3 +133,38 @@ fn newlines_are_stripped() {
     write_value(&mut out, b"\n{\n\"a\": 1\n}\n");
     assert_eq!(out, b"{\"a\": 1}");
 }
+
+// Steps of 16 and 8 bytes, and what is left: every length, with what is looked for, or what only looks like it, anywhere.
+#[test]
+fn plain_len_agrees_with_a_loop() {
+    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    for len in 0..100 {
+        for special in [b'"', b'\\', 0, 0x1f, b'#', b']', b' ', 0x80, 0xff] {
+            for at in 0..=len {
+                let mut bytes = vec![b'x'; len];
+                bytes.iter_mut().skip(at).step_by(3).for_each(|byte| *byte = special);
+                let want = bytes.iter().take_while(|byte| plain(**byte)).count();
+                assert_eq!(plain_len(&bytes), want, "{special:#x} from {at} of {len}");
+            }
+        }
+    }
+}
+
+#[test]
+fn strings_of_every_length_are_escaped() {
+    for len in 0..70 {
+        for at in 0..len {
+            for (special, escaped) in
+                [("\"", "\\\""), ("<", "\\u003c"), ("\u{2028}", "\\u2028"), ("é", "é"), ("€", "€")]
+            {
+                let text = format!("{}{special}{}", "x".repeat(at), "y".repeat(len - at));
+                let mut out = Vec::new();
+                write_string(&mut out, &text);
+                assert_eq!(
+                    String::from_utf8(out).unwrap(),
+                    format!("\"{}\"", text.replace(special, escaped))
+                );
+            }
+        }
+    }
+}

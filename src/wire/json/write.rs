@@ -1,10 +1,28 @@
 /// Appends `text` as a JSON string. `<`, `>`, `&`, U+2028 and U+2029 are escaped too, so that a message can
 /// stand inside a script element, as Centrifugo writes them.
+#[inline]
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
+    write_inside(out, text);
+    out.push(b'"');
+}
+
+/// Appends `text` as it stands inside a JSON string.
+#[inline]
+pub fn write_inside(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
+    match harmless_len(bytes) {
+        len if len == bytes.len() => out.extend_from_slice(bytes),
+        len => write_escaped(out, bytes, len),
+    }
+}
+
+/// The inside of a string whose first `len` bytes need no escape.
+#[cold]
+fn write_escaped(out: &mut Vec<u8>, bytes: &[u8], len: usize) {
     let mut done = 0;
-    for (at, &byte) in bytes.iter().enumerate().skip(harmless_len(bytes)) {
+    for (at, &byte) in bytes.iter().enumerate().skip(len) {
         if !SPECIAL[usize::from(byte)] {
             continue;
         }
@@ -29,23 +47,31 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
         done = at + len;
     }
     out.extend_from_slice(bytes.get(done..).unwrap_or_default());
-    out.push(b'"');
 }
 
-/// A length from the beginning in which nothing has to be escaped; not always the longest.
+/// How many bytes come before the first that [`write_escaped`] must look at.
+#[inline]
 fn harmless_len(bytes: &[u8]) -> usize {
-    // The compiler makes vector instructions of this.
-    let special = |found: bool, &byte: &u8| {
-        found | (byte < 0x20) | matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2)
-    };
+    let (chunks, rest) = bytes.as_chunks::<16>();
     let mut len = 0;
-    for chunk in bytes.chunks_exact(16) {
-        if chunk.iter().fold(false, special) {
-            break;
+    for chunk in chunks {
+        // No exit inside, and bytes for the answer: the compiler makes vector instructions of this.
+        let mut found = 0u8;
+        for &byte in chunk {
+            found |= u8::from(byte < 0x20)
+                | u8::from(byte == b'"')
+                | u8::from(byte == b'\\')
+                | u8::from(byte == b'<')
+                | u8::from(byte == b'>')
+                | u8::from(byte == b'&')
+                | u8::from(byte == 0xe2);
+        }
+        if found != 0 {
+            return len + chunk.iter().take_while(|byte| !SPECIAL[usize::from(**byte)]).count();
         }
         len += 16;
     }
-    len
+    len + rest.iter().take_while(|byte| !SPECIAL[usize::from(**byte)]).count()
 }
 
 fn write_control(out: &mut Vec<u8>, byte: u8) {

@@ -328,7 +328,7 @@ impl Pair {
         let users: BTreeSet<_> = want.iter().map(|info| info.user.clone()).collect();
         let stats = (want.len() as u32, users.len() as u32);
         match self.bench.ask(0, Ask::Presence { channel: name.into() }) {
-            Answer::Presence(got) if has_presence(name) => assert_eq!(got, want, "{name}"),
+            Answer::Presence(got) if has_presence(name) => assert_eq!(got[..], want[..], "{name}"),
             Answer::Error(ErrorCode::NotAvailable) if !has_presence(name) => {}
             other => panic!("{name}: {other:?}"),
         }
