@@ -21,14 +21,22 @@ const REASON_MAX: usize = 123;
 
 /// A string, borrowed where JSON escapes allow it; `null` is "".
 #[derive(Default)]
-struct Text<'a>(Cow<'a, str>);
+pub(super) struct Text<'a>(Cow<'a, str>);
 
 impl Text<'_> {
-    fn shared(&self) -> Arc<str> {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn shared(&self) -> Arc<str> {
         Arc::from(&*self.0)
     }
 
-    fn boxed(&self) -> Box<str> {
+    pub(super) fn boxed(&self) -> Box<str> {
         Box::from(&*self.0)
     }
 }
@@ -59,19 +67,19 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Keeps `null` as the payload it is.
-fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Key and value pairs in the order given.
-fn tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tags, D::Error> {
+pub(super) fn tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tags, D::Error> {
     struct Visitor;
     impl<'de> de::Visitor<'de> for Visitor {
         type Value = Tags;
@@ -114,7 +122,7 @@ pub fn without_newlines(json: &str) -> Box<[u8]> {
 }
 
 /// A payload given as JSON or as base64; base64 wins. `None` when neither is there.
-fn payload(json: Option<&RawValue>, base64: &Text<'_>) -> Result<Option<Box<[u8]>>, ErrorCode> {
+pub(super) fn payload(json: Option<&RawValue>, base64: &Text<'_>) -> Result<Option<Box<[u8]>>, ErrorCode> {
     if !base64.0.is_empty() {
         let bytes = base64::decode(&base64.0).ok_or(ErrorCode::BadRequest)?;
         return Ok(Some(bytes.into()));
@@ -236,11 +244,11 @@ struct Switch {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Since<'a> {
+pub(super) struct Since<'a> {
     #[serde(deserialize_with = "or_default")]
-    offset: u64,
+    pub(super) offset: u64,
     #[serde(borrow)]
-    epoch: Text<'a>,
+    pub(super) epoch: Text<'a>,
 }
 
 #[derive(Deserialize, Default)]

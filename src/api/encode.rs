@@ -4,7 +4,7 @@ use super::base64;
 use crate::{
     broker::seam::{ApiReply, CoreStats},
     metrics::Counter,
-    model::{ClientInfo, ErrorCode, Position, Publication},
+    model::{ClientInfo, ErrorCode, Extra, Position, Publication},
 };
 use std::{io::Write as _, sync::Arc};
 
@@ -102,6 +102,9 @@ fn client_info(out: &mut Vec<u8>, info: &ClientInfo) {
 
 fn publication(out: &mut Vec<u8>, publication: &Publication) {
     out.push(b'{');
+    if let Some(extra) = publication.extra.as_deref().filter(|extra| !extra.key.is_empty()) {
+        entry(out, extra);
+    }
     payload(out, "data", &publication.data);
     if let Some(info) = &publication.info {
         key(out, "info");
@@ -125,6 +128,20 @@ fn publication(out: &mut Vec<u8>, publication: &Publication) {
         out.push(b'}');
     }
     out.push(b'}');
+}
+
+/// What a publication is as an entry of a map.
+fn entry(out: &mut Vec<u8>, extra: &Extra) {
+    key(out, "key");
+    string(out, &extra.key);
+    if extra.score != 0 {
+        key(out, "score");
+        put(out, format_args!("{}", extra.score));
+    }
+    if extra.removed {
+        key(out, "removed");
+        out.extend_from_slice(b"true");
+    }
 }
 
 fn list<T>(out: &mut Vec<u8>, items: &[T], mut item: impl FnMut(&mut Vec<u8>, &T)) {
@@ -168,6 +185,30 @@ pub fn result(out: &mut Vec<u8>, reply: &ApiReply, node: &Node<'_>) {
             string(out, &position.epoch);
             put(out, format_args!(",\"offset\":{}}}", position.offset));
         }
+        ApiReply::MapSet { position: at, suppressed } => {
+            position(out, at.as_ref());
+            if let Some(suppressed) = suppressed {
+                out.pop();
+                key(out, "suppressed");
+                out.extend_from_slice(b"true");
+                key(out, "suppress_reason");
+                string(out, suppressed.reason());
+                out.push(b'}');
+            }
+        }
+        ApiReply::MapState { entries, position, cursor } => {
+            out.extend_from_slice(b"{\"entries\":[");
+            list(out, entries, |out, each| publication(out, each));
+            out.extend_from_slice(b"],\"epoch\":");
+            string(out, &position.epoch);
+            put(out, format_args!(",\"offset\":{}", position.offset));
+            if !cursor.is_empty() {
+                key(out, "cursor");
+                string(out, cursor);
+            }
+            out.push(b'}');
+        }
+        ApiReply::MapStats { keys } => put(out, format_args!("{{\"num_keys\":{keys}}}")),
         ApiReply::Channels(channels) => {
             out.extend_from_slice(b"{\"channels\":{");
             list(out, channels, |out, (name, clients)| {

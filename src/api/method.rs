@@ -1,6 +1,9 @@
 //! The methods by name, and by number for the legacy form.
 
-use super::decode::{self, Decode};
+use super::{
+    decode::{self, Decode},
+    decode_map,
+};
 
 pub struct Method {
     /// Last segment of the path; also the key of a batch command.
@@ -30,12 +33,12 @@ pub const METHODS: &[Method] = &[
     of("info", Some(9), "this node and its cores", decode::info),
     of("rpc", Some(10), "call a handler of the application", decode::not_available),
     of("refresh", Some(12), "prolong a user's connections", decode::refresh),
-    of("map_publish", Some(33), "set a key of a map channel", decode::not_available),
-    of("map_remove", Some(34), "remove a key of a map channel", decode::not_available),
-    of("map_read_state", Some(35), "read the keys of a map channel", decode::not_available),
-    of("map_read_stream", Some(36), "read the changes of a map channel", decode::not_available),
-    of("map_stats", Some(37), "size of a map channel", decode::not_available),
-    of("map_clear", Some(38), "empty a map channel", decode::not_available),
+    of("map_publish", Some(33), "set a key of a map channel", decode_map::publish),
+    of("map_remove", Some(34), "remove a key of a map channel", decode_map::remove),
+    of("map_read_state", Some(35), "read the keys of a map channel", decode_map::read_state),
+    of("map_read_stream", Some(36), "read the changes of a map channel", decode_map::read_stream),
+    of("map_stats", Some(37), "size of a map channel", decode_map::stats),
+    of("map_clear", Some(38), "empty a map channel", decode_map::clear),
     of("shared_poll_publish", Some(39), "publish to a shared poll", decode::not_available),
 ];
 

@@ -10,6 +10,7 @@
 mod base64;
 mod call;
 mod decode;
+mod decode_map;
 mod encode;
 mod key;
 mod method;

@@ -12,6 +12,7 @@ use super::{
     seam::{ApiReply, ApiRequest, Refresh, Target},
     session::{Joining, Place, State, with_chan_info},
 };
+use crate::config::{ChannelOptions, SubscriptionType};
 use crate::model::{ConnKey, CoreId, Disconnect, ErrorCode, Unsubscribe};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -159,6 +160,11 @@ impl Core {
             return;
         };
         let Ok((expires_ms, _)) = self.time_left(*expires_unix_ms) else { return };
+        // A map is read in pages, which only a client can ask for.
+        let is_map = |options: &ChannelOptions| options.subscription_type != SubscriptionType::Stream;
+        if self.channels.resolve(channel).is_ok_and(is_map) {
+            return;
+        }
         let known = self.hub.find(channel).and_then(|hub| self.sessions.get(conn)?.find(hub));
         if known.is_some() {
             return;
@@ -183,6 +189,7 @@ impl Core {
             reject_unrecovered: false,
             origin: SubscribeOrigin::Server { data: data.clone() },
             expires_ms,
+            map: None,
         };
         // Without credit the owner is far behind; the caller sees it in the presence of the channel.
         self.ask_subscribe(conn, joining);

@@ -3,13 +3,13 @@
 
 use super::{
     core::Core,
-    mesh::{Answer, Ask, AskKey, HistoryFilter, Mesh, Outgoing, Recover, Survey, SurveyAnswer},
+    mesh::{Answer, Ask, AskKey, HistoryFilter, MapSet, Mesh, Outgoing, Recover, Survey, SurveyAnswer},
     pending::{BroadcastPending, GatherPending, Gathered, Pending},
     permission::check_data,
     seam::{ApiReply, ApiRequest, CoreStats, Effect, PublishOptions},
 };
 use crate::{
-    config::ChannelOptions,
+    config::{ChannelOptions, SubscriptionType},
     metrics::Counter,
     model::{CoreId, ErrorCode, Position, Publication, Tags},
 };
@@ -44,6 +44,10 @@ impl Core {
             ApiRequest::HistoryRemove { channel } => {
                 self.api_ask(call, channel, |channel| Ask::HistoryRemove { channel });
             }
+            ApiRequest::MapSet { channel, set } => self.api_map_set(call, channel, set),
+            ApiRequest::MapRead { channel, read } => {
+                self.api_ask(call, channel, |channel| Ask::MapRead { channel, read });
+            }
             ApiRequest::Channels { pattern } => {
                 self.survey(call, Survey::Channels { pattern }, Gathered::Channels(Vec::new()));
             }
@@ -76,7 +80,17 @@ impl Core {
     fn check_api_data(&self, channel: &str, data: &[u8]) -> Result<bool, ErrorCode> {
         let options = self.check_api_channel(channel)?;
         self.channels.check_concrete(options, channel)?;
+        if options.subscription_type != SubscriptionType::Stream {
+            return Err(ErrorCode::NotAvailable);
+        }
         check_data(options.publication_data_format, data, false)
+    }
+
+    fn api_map_set(&mut self, call: u64, channel: Arc<str>, mut set: MapSet) {
+        match self.check_api_channel(&channel).and_then(|_| self.check_entry(&channel, &mut set)) {
+            Ok(()) => self.api_ask(call, channel, |channel| Ask::MapSet { channel, set }),
+            Err(error) => self.api_reply(call, Err(error)),
+        }
     }
 
     /// One ask to the owner of `channel` answers the call.
@@ -188,9 +202,16 @@ impl Core {
             Answer::History { publications, position } => Ok(ApiReply::History { publications, position }),
             Answer::HistoryRemoved => Ok(ApiReply::Done),
             Answer::Error(error) => Err(error),
-            Answer::Subscribed(_) | Answer::Position(_) | Answer::Entered | Answer::Acting(_) => {
-                Err(ErrorCode::Internal)
+            Answer::MapSet { position, suppressed } => Ok(ApiReply::MapSet { position, suppressed }),
+            Answer::MapState { entries, position, cursor } => {
+                Ok(ApiReply::MapState { entries, position, cursor })
             }
+            Answer::MapStats(keys) => Ok(ApiReply::MapStats { keys }),
+            Answer::Subscribed(_)
+            | Answer::MapPage(_)
+            | Answer::Position(_)
+            | Answer::Entered
+            | Answer::Acting(_) => Err(ErrorCode::Internal),
         };
         self.api_reply(call, reply);
     }

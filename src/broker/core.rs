@@ -141,7 +141,12 @@ impl Core {
             write: WritePath::new(Limits::from(&*settings)),
             groups: Groups::new(settings.websocket.frame_size_target),
             hub: Hub::new(seat.cores, rng.next_u64()),
-            shard: Shard::new(seat.id, Arc::clone(&settings), rng.next_u64()),
+            shard: Shard::new(
+                seat.id,
+                Arc::clone(&settings),
+                Owners::new(seat.hash_key, seat.cores),
+                rng.next_u64(),
+            ),
             out: Outbound::new(seat.id, seat.cores, settings.mesh.credit, settings.mesh.queue_max_size),
             pending: PendingTable::default(),
             sessions: SideTable::default(),
@@ -237,6 +242,7 @@ impl Core {
         self.fired = fired;
         self.shard.advance(self.now);
         self.groups.release(&mut self.counters);
+        self.shard.expire_keys(self.now, &mut self.out);
         self.check_blocked();
     }
 
@@ -518,6 +524,7 @@ impl Core {
             (Pending::Subscribe(pending), Answer::Subscribed(subscribed)) => {
                 self.on_subscribed(key, pending, subscribed);
             }
+            (Pending::Subscribe(pending), Answer::MapPage(page)) => self.on_map_page(key, &pending, *page),
             (Pending::Subscribe(pending), answer) => {
                 let error = if let Answer::Error(error) = answer { error } else { ErrorCode::Internal };
                 self.on_subscribe_refused(key, &pending, error);
@@ -551,7 +558,7 @@ impl Core {
 
     fn on_command_answer(&mut self, conn: ConnKey, id: u32, answer: Answer) {
         match answer {
-            Answer::Published { .. } => self.reply(conn, id, &Reply::Publish),
+            Answer::Published { .. } | Answer::MapSet { .. } => self.reply(conn, id, &Reply::Publish),
             Answer::Presence(clients) => {
                 let clients = self.presentable(conn, clients);
                 self.reply(conn, id, &Reply::Presence(&clients));
@@ -566,6 +573,9 @@ impl Core {
             }
             Answer::Error(error) => self.reply(conn, id, &Reply::Error(error)),
             Answer::Subscribed(_)
+            | Answer::MapPage(_)
+            | Answer::MapState { .. }
+            | Answer::MapStats(_)
             | Answer::HistoryRemoved
             | Answer::Position(_)
             | Answer::Entered

@@ -11,7 +11,7 @@
 
 use super::{
     hub::HubKey,
-    seam::{ApiRequest, CoreStats, PublishOptions},
+    seam::{ApiRequest, CoreStats, PublishOptions, Suppressed},
 };
 use crate::{
     model::{ClientId, ClientInfo, ConnKey, CoreId, ErrorCode, Position, Publication},
@@ -80,6 +80,15 @@ pub enum Ask {
     HistoryRemove {
         channel: Arc<str>,
     },
+    /// Sets or removes an entry of a map.
+    MapSet {
+        channel: Arc<str>,
+        set: MapSet,
+    },
+    MapRead {
+        channel: Arc<str>,
+        read: MapRead,
+    },
     /// The top of the stream; compared with what this core has been forwarded (position check).
     Position {
         channel: OwnedKey,
@@ -106,6 +115,80 @@ pub struct SubscribeAsk {
     pub reject_unrecovered: bool,
     /// The subscription is positioned or recoverable: the answer carries a position.
     pub positioned: bool,
+    /// The channel is a map: what is wanted of it.
+    pub map: Option<Box<MapJoin>>,
+}
+
+/// As the fields of a client's subscribe.
+#[derive(Debug)]
+pub struct MapJoin {
+    pub phase: i32,
+    pub cursor: Box<str>,
+    pub limit: i32,
+    pub offset: u64,
+    pub epoch: Box<str>,
+    pub recover: bool,
+}
+
+/// When an entry is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum KeyMode {
+    #[default]
+    Always,
+    IfNew,
+    IfExists,
+}
+
+#[derive(Debug, Clone)]
+pub struct MapSet {
+    pub key: Box<str>,
+    pub removed: bool,
+    pub score: i64,
+    pub mode: KeyMode,
+    pub publication: Publication,
+    pub options: PublishOptions,
+}
+
+impl MapSet {
+    /// An entry without data.
+    #[must_use]
+    pub fn of(key: Box<str>) -> Self {
+        Self {
+            key,
+            removed: false,
+            score: 0,
+            mode: KeyMode::Always,
+            publication: Publication { json: true, ..Publication::default() },
+            options: PublishOptions::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn removal(key: Box<str>) -> Self {
+        Self { removed: true, ..Self::of(key) }
+    }
+}
+
+/// What the server API wants of a map.
+#[derive(Debug, Clone)]
+pub enum MapRead {
+    /// A page, of the state as it was at `revision` less what changed since.
+    State {
+        cursor: Box<str>,
+        limit: i32,
+        revision: Option<Position>,
+    },
+    Key(Box<str>),
+    Stream(HistoryFilter),
+    Stats,
+    Clear,
+}
+
+/// Whose presence an entry of a map stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Client,
+    User,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -140,6 +223,17 @@ pub enum Answer {
         position: Position,
     },
     HistoryRemoved,
+    MapPage(Box<MapPage>),
+    MapSet {
+        position: Option<Position>,
+        suppressed: Option<Suppressed>,
+    },
+    MapState {
+        entries: Vec<Arc<Publication>>,
+        position: Position,
+        cursor: Box<str>,
+    },
+    MapStats(u32),
     Position(Option<Position>),
     Entered,
     /// So many cores were asked to act.
@@ -155,6 +249,18 @@ pub struct Subscribed {
     /// Missed publications in ascending order; empty unless `recovered`.
     pub publications: Vec<Arc<Publication>>,
     pub recovered: bool,
+    /// Entries of a map.
+    pub state: Vec<Arc<Publication>>,
+}
+
+/// Part of what a subscriber of a map has to know before it is one.
+#[derive(Debug)]
+pub struct MapPage {
+    pub state: Vec<Arc<Publication>>,
+    pub publications: Vec<Arc<Publication>>,
+    pub position: Position,
+    pub cursor: Box<str>,
+    pub phase: i32,
 }
 
 #[derive(Debug, Clone)]
@@ -175,6 +281,8 @@ pub enum Tell {
     Leave { user: Arc<str>, conn: ConnKey },
     /// From the owner of a user: another session takes this one's place.
     Replaced { conn: ConnKey },
+    /// A client came to or left a channel, of which this map keeps who is there.
+    Presence { channel: Arc<str>, info: Arc<ClientInfo>, whose: Presence, present: bool },
     /// This core has subscribers of a pattern, which it calls `hub`.
     Watch { pattern: Arc<str>, hub: HubKey },
     /// It has none any more.

@@ -99,10 +99,19 @@ pub struct SubscribePending {
     /// The client recovers from this offset; `u64::MAX` where that does not matter, as only the latest is given.
     pub recover_from: Option<u64>,
     pub origin: SubscribeOrigin,
+    /// The channel is a map.
+    pub map: Option<MapPending>,
     /// The client was told that this took too long: nothing waits for the answer any more.
     pub late: bool,
     /// The server API unsubscribed the client meanwhile.
     pub unsubscribe_after: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MapPending {
+    /// The type of subscription.
+    pub kind: i32,
+    pub recover: bool,
 }
 
 #[derive(Clone, Debug)]

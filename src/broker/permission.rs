@@ -7,7 +7,7 @@
 //! Pure functions over the configuration: no session, no channel state.
 
 use crate::{
-    config::{self, Channel, ChannelOptions, DataFormat, RecoveryMode},
+    config::{self, Channel, ChannelOptions, DataFormat, RecoveryMode, SubscriptionType},
     model::ErrorCode,
     wire::json::is_json,
 };
@@ -177,6 +177,15 @@ impl Namespaces {
     pub fn options(&self) -> impl Iterator<Item = &ChannelOptions> {
         let named = self.channel.namespaces.iter().map(|namespace| &namespace.options);
         std::iter::once(&self.channel.without_namespace).chain(named)
+    }
+
+    /// Options of the namespace with this index; of none for one there is not.
+    #[must_use]
+    pub fn nth(&self, index: usize) -> &ChannelOptions {
+        match index.checked_sub(1).and_then(|at| self.channel.namespaces.get(at)) {
+            Some(namespace) => &namespace.options,
+            None => &self.channel.without_namespace,
+        }
     }
 
     #[must_use]
@@ -349,6 +358,25 @@ fn find(text: &str, separator: &str) -> Option<usize> {
         [byte] => memchr::memchr(*byte, text.as_bytes()),
         _ => text.find(separator),
     }
+}
+
+/// Whether `who` may set entries of a map with these options, or remove them.
+///
+/// # Errors
+/// [`ErrorCode::NotAvailable`] where clients set none; otherwise [`ErrorCode::PermissionDenied`].
+pub fn decide_map(options: &ChannelOptions, who: Who<'_>, remove: bool) -> Result<(), ErrorCode> {
+    if options.subscription_type != SubscriptionType::Map {
+        return Err(ErrorCode::NotAvailable);
+    }
+    let map = &options.map;
+    let allowed = if remove {
+        let anonymous = map.allow_remove_for_anonymous;
+        access(who, map.allow_remove_for_client, map.allow_remove_for_subscriber, anonymous)
+    } else {
+        let anonymous = map.allow_publish_for_anonymous;
+        access(who, map.allow_publish_for_client, map.allow_publish_for_subscriber, anonymous)
+    };
+    if allowed { Ok(()) } else { Err(ErrorCode::PermissionDenied) }
 }
 
 fn presence_access(options: &ChannelOptions, who: Who<'_>) -> bool {

@@ -1,5 +1,6 @@
 //! What goes into the broker of one core and what comes out, in plain values.
 
+pub use super::mesh::{HistoryFilter, KeyMode, MapRead, MapSet, Recover};
 pub use crate::auth::Overrides;
 use crate::{
     metrics::Counters,
@@ -87,6 +88,14 @@ pub enum ApiRequest {
     HistoryRemove {
         channel: Arc<str>,
     },
+    MapSet {
+        channel: Arc<str>,
+        set: MapSet,
+    },
+    MapRead {
+        channel: Arc<str>,
+        read: MapRead,
+    },
     Channels {
         pattern: Box<str>,
     },
@@ -126,6 +135,27 @@ pub struct PublishOptions {
     pub delta: bool,
 }
 
+/// Why an entry of a map was left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suppressed {
+    Idempotency,
+    Version,
+    KeyExists,
+    KeyNotFound,
+}
+
+impl Suppressed {
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Idempotency => "idempotency",
+            Self::Version => "version",
+            Self::KeyExists => "key_exists",
+            Self::KeyNotFound => "key_not_found",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum ApiReply {
     Publish {
@@ -142,6 +172,18 @@ pub enum ApiReply {
     History {
         publications: Vec<Arc<Publication>>,
         position: Position,
+    },
+    MapSet {
+        position: Option<Position>,
+        suppressed: Option<Suppressed>,
+    },
+    MapState {
+        entries: Vec<Arc<Publication>>,
+        position: Position,
+        cursor: Box<str>,
+    },
+    MapStats {
+        keys: u32,
     },
     Channels(Vec<(Arc<str>, u32)>),
     /// One entry per core that answered in time, and how many there are.

@@ -571,7 +571,13 @@ impl Abroad {
 
     fn taken() -> Answer {
         let position = Some(Self::at(5));
-        Answer::Subscribed(Subscribed { channel: OWNED, position, publications: vec![], recovered: false })
+        Answer::Subscribed(Subscribed {
+            channel: OWNED,
+            position,
+            publications: vec![],
+            recovered: false,
+            state: vec![],
+        })
     }
 
     fn at(offset: u64) -> Position {
@@ -665,34 +671,12 @@ fn an_unsubscribe_by_the_api_waits_for_the_subscribe() {
     assert!(matches!(told[..], [.., Mesh::Tell(_)]), "{told:?}");
 }
 
-#[test]
-fn json_clients_are_never_told_what_is_not_json() {
-    let mut one = One::new(open_settings());
-    let conn = one.client();
-    one.hear(conn, r#"{"id":2,"subscribe":{"channel":"a"}}"#);
-    for (call, data) in [&b"1"[..], b"\"}}\n{", b"3"].into_iter().enumerate() {
-        let (tags, options) = (vec![], PublishOptions::default());
-        let request = ApiRequest::Publish { channel: "a".into(), data: data.into(), tags, options };
-        one.core.begin_turn(one.now);
-        one.core.api(call as u64, request);
-    }
-    one.turn();
-    let push = |publication: &str| format!(r#"{{"push":{{"channel":"a","pub":{{{publication}}}}}}}"#);
-    let live = [push(r#""data":1,"offset":1,"epoch":"E""#), push(r#""data":3,"offset":3"#)];
-    assert_eq!(one.heard(conn), live, "live");
-    let history = r#"{"id":3,"history":{"publications":[{"data":1,"offset":1,"epoch":"E"},{"data":3,"offset":3}],"epoch":"E","offset":3}}"#;
-    assert_eq!(one.hear(conn, r#"{"id":3,"history":{"channel":"a","limit":9}}"#), [history]);
-    let late = one.client();
-    let recovered = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"E","publications":[{"data":3,"offset":3}],"recovered":true,"offset":1,"positioned":true,"was_recovering":true}}"#;
-    let subscribe = r#"{"id":2,"subscribe":{"channel":"a","recover":true,"offset":1,"epoch":""}}"#;
-    assert_eq!(one.hear(late, subscribe)[0], recovered);
-}
-
 mod channels;
 mod conflation;
 mod deltas;
 mod filters;
 mod keys;
+mod maps;
 mod tokens;
 mod users;
 mod wildcards;

@@ -93,9 +93,10 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("channel.without_namespace.client_publish_debounce_interval", Fine::Off),
     ("channel.without_namespace.history_cel", Fine::Off),
     ("channel.without_namespace.keep_latest_publication", Fine::Off),
-    ("channel.without_namespace.map", Fine::Off),
-    ("channel.without_namespace.map_clients_presence_channel_prefix", Fine::Off),
-    ("channel.without_namespace.map_users_presence_channel_prefix", Fine::Off),
+    ("channel.without_namespace.map.publish_proxy_enabled", Fine::Off),
+    ("channel.without_namespace.map.publish_proxy_name", Fine::Always),
+    ("channel.without_namespace.map.remove_proxy_enabled", Fine::Off),
+    ("channel.without_namespace.map.remove_proxy_name", Fine::Always),
     ("channel.without_namespace.presence_cel", Fine::Off),
     ("channel.without_namespace.publish_cel", Fine::Off),
     ("channel.without_namespace.publish_proxy_enabled", Fine::Off),
@@ -109,7 +110,6 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("channel.without_namespace.subscribe_stream_proxy_bidirectional", Fine::Always),
     ("channel.without_namespace.subscribe_stream_proxy_enabled", Fine::Off),
     ("channel.without_namespace.subscribe_stream_proxy_name", Fine::Always),
-    ("channel.without_namespace.subscription_type", Fine::Is("stream")),
 ];
 
 /// All keys of this table, for the documentation.
@@ -211,12 +211,7 @@ mod tests {
         check_value("http_server.tls_external", "true", &["http_server.tls_external"]);
         check_value("client.proxy", r#"{"connect":{"enabled":false,"endpoint":"x"}}"#, &[]);
         check_value("websocket.read_buffer_size", "4096", &[]);
-        check_value("channel.without_namespace.subscription_type", "\"stream\"", &[]);
-        check_value(
-            "channel.without_namespace.subscription_type",
-            "\"map\"",
-            &["channel.without_namespace.subscription_type"],
-        );
+        check_value("engine.type", "\"memory\"", &[]);
         assert!(!knows("administrator") && !knows("client") && !knows("websocket.read_buffer_sizes"));
     }
 }

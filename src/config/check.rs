@@ -2,6 +2,7 @@
 
 use super::{
     apply::Draft,
+    choices::{MapMode, SubscriptionType},
     duration,
     error::{Place, Problem},
     keys,
@@ -90,6 +91,39 @@ fn channels(settings: &Settings, prefix: &str, options: &ChannelOptions) -> Vec<
     if options.force_recovery && size == 0 && ttl.is_zero() {
         let reason = "recovery needs history: set history_size and history_ttl";
         conflict(["force_recovery", "history_size"], "true".into(), reason.into());
+    }
+    let map = &options.map;
+    let is_map = options.subscription_type != SubscriptionType::Stream;
+    if is_map != (map.mode != MapMode::None) {
+        let reason =
+            if is_map { "a map needs a map.mode" } else { "map.mode needs a subscription_type of maps" };
+        conflict(["map.mode", "subscription_type"], format!("{:?}", map.mode), reason.into());
+    }
+    if matches!(map.mode, MapMode::Ephemeral | MapMode::Recoverable) && map.key_ttl.is_zero() {
+        let reason = "entries of maps that are not persistent need a map.key_ttl above zero";
+        conflict(["map.key_ttl", "map.mode"], "0s".into(), reason.into());
+    }
+    for (name, prefix, want) in [
+        (
+            "map_clients_presence_channel_prefix",
+            &options.map_clients_presence_channel_prefix,
+            SubscriptionType::MapClients,
+        ),
+        (
+            "map_users_presence_channel_prefix",
+            &options.map_users_presence_channel_prefix,
+            SubscriptionType::MapUsers,
+        ),
+    ] {
+        let boundary = settings.channel.namespace_boundary.as_str();
+        let mut of = settings.channel.namespaces.iter();
+        let target =
+            of.find(|it| prefix.strip_prefix(it.name.as_str()).is_some_and(|it| it.starts_with(boundary)));
+        if !prefix.is_empty() && target.is_none_or(|it| it.options.subscription_type != want) {
+            let reason =
+                format!("must begin with a namespace of subscription_type {want:?} and {boundary:?}");
+            conflict([name, "subscription_type"], format!("{prefix:?}"), reason);
+        }
     }
     let own = options.history_meta_ttl;
     let meta = if own.is_zero() { settings.channel.history_meta_ttl } else { own };

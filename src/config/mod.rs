@@ -10,6 +10,7 @@
 mod apply;
 mod centrifugo;
 mod check;
+mod choices;
 mod duration;
 mod error;
 mod keys;
@@ -28,6 +29,7 @@ mod table;
 mod tests;
 mod values;
 
+pub use choices::{ClientKey, DataFormat, MapMode, RecoveryMode, SubscriptionType};
 pub use duration::parse as parse_duration;
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
 pub use load::{Flag, Loaded, SourceFile, Sources, load};
@@ -35,9 +37,9 @@ pub use migrate::{Migrated, migrate};
 pub use read::{Format, TEXT_BYTES_MAX};
 pub use reference::reference;
 pub use settings::{
-    Backend, Channel, ChannelOptions, Client, Cores, DataFormat, Endpoint, EndpointKind, Health, HttpApi,
-    HttpServer, Log, Mesh, Namespace, Node, PersonalChannel, Prometheus, RecoveryMode, Runtime, Settings,
-    Shutdown, SubscriptionToken, Tls, Token, WebSocket,
+    Backend, Channel, ChannelOptions, Client, Cores, Endpoint, EndpointKind, Health, HttpApi, HttpServer,
+    Log, Map, Mesh, Namespace, Node, PersonalChannel, Prometheus, Runtime, Settings, Shutdown,
+    SubscriptionToken, Tls, Token, WebSocket,
 };
 pub use show::show;
 pub use values::regex;

@@ -5,9 +5,10 @@
 //! fills the fields by hand answers for that.
 
 use super::{
+    choices::{ClientKey, DataFormat, MapMode, RecoveryMode, SubscriptionType},
     node::Value,
     rules::Rule,
-    table::{Opt, OptionValue, Section, read, sections},
+    table::{Opt, OptionValue, Part, Section, read, sections},
 };
 use std::{marker::PhantomData, time::Duration};
 
@@ -301,6 +302,49 @@ sections! {
         force_recovery_mode: RecoveryMode = RecoveryMode::Stream, Rule::Words(&["stream", "cache"]);
         /// With recovery of the kind `cache`, give the latest publication to every new subscriber, asked or not.
         auto_cache_recover: bool = false, Rule::Any;
+        /// What channels are: `stream` of publications, `map` of keys to values, or a map the server keeps of who is in other channels: `map_clients`, `map_users`.
+        subscription_type: SubscriptionType = SubscriptionType::Stream, Rule::Words(&["stream", "map", "map_clients", "map_users"]);
+        /// Keep who is subscribed to a channel in the map whose name is this and the channel's, an entry for each client. Its namespace must be of the type `map_clients`. Empty: nowhere.
+        map_clients_presence_channel_prefix: String = String::new(), Rule::Any;
+        /// The same with an entry for each user, in a namespace of the type `map_users`. An entry outlives the user's last subscription by `map.key_ttl`.
+        map_users_presence_channel_prefix: String = String::new(), Rule::Any;
+    }
+    + parts {
+        /// Maps, where `subscription_type` says so.
+        map: Map,
+    }
+
+    Map {
+        /// How long things are kept: `ephemeral` (entries for `map.key_ttl`; who comes back begins anew), `recoverable` (the same, but who comes back catches up), `persistent` (entries until they are removed).
+        mode: MapMode = MapMode::None, Rule::Words(&["", "ephemeral", "recoverable", "persistent"]);
+        /// How long an entry outlives its last publication, unless the server keeps it. 0s (`persistent` only): for ever.
+        key_ttl: Duration = Duration::ZERO, TTL;
+        /// Changes kept per map for those who catch up. 0: 100.
+        stream_size: usize = 0, Rule::Range(0, 1_000_000);
+        /// How long they are kept after the last one. 0s: a minute.
+        stream_ttl: Duration = Duration::ZERO, TTL;
+        /// How long the position of an empty map is remembered. 0s: `channel.history_meta_ttl`.
+        meta_ttl: Duration = Duration::ZERO, TTL;
+        /// Entries a client gets at once when it asks for more, and changes that may be caught up on at once.
+        page_size_max: usize = 1000, Rule::Range(1, 100_000);
+        /// Entries of one map; a key more is refused with error 106. Memory: worst case is this times the size of an entry, per map.
+        keys_max: usize = 100_000, Rule::Range(1, 10_000_000);
+        /// Which entry clients may set and remove: the one they name (empty), or always the one of their `client_id` or `user_id`.
+        client_key: ClientKey = ClientKey::Named, Rule::Words(&["", "client_id", "user_id"]);
+        /// Remove the entry of a client, keyed by its id, when it unsubscribes or leaves.
+        remove_client_on_unsubscribe: bool = false, Rule::Any;
+        /// Clients with a user id may set entries.
+        allow_publish_for_client: bool = false, Rule::Any;
+        /// Subscribers of the map may set entries.
+        allow_publish_for_subscriber: bool = false, Rule::Any;
+        /// What is allowed above holds for clients without a user id as well.
+        allow_publish_for_anonymous: bool = false, Rule::Any;
+        /// Clients with a user id may remove entries.
+        allow_remove_for_client: bool = false, Rule::Any;
+        /// Subscribers of the map may remove entries.
+        allow_remove_for_subscriber: bool = false, Rule::Any;
+        /// What is allowed above holds for clients without a user id as well.
+        allow_remove_for_anonymous: bool = false, Rule::Any;
     }
 
     WebSocket {
@@ -426,6 +470,14 @@ impl Section for Namespace {
             _ => self.options.show(name),
         }
     }
+
+    fn part_names(&self) -> &'static [(&'static str, &'static str)] {
+        self.options.part_names()
+    }
+
+    fn part(&mut self, name: &str) -> Option<Part<'_>> {
+        self.options.part(name)
+    }
 }
 
 /// Keys and rules of subscription tokens; those of connection tokens hold unless this is enabled.
@@ -527,26 +579,6 @@ pub enum Cores {
     Count(usize),
     /// Exactly these CPUs.
     List(Vec<usize>),
-}
-
-/// What may be published into a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DataFormat {
-    /// Anything but nothing.
-    Any,
-    Json,
-    JsonObject,
-    /// Anything.
-    Binary,
-}
-
-/// What recovery brings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecoveryMode {
-    /// What was missed.
-    Stream,
-    /// The latest publication.
-    Cache,
 }
 
 /// How sockets are driven.

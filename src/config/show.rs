@@ -67,11 +67,17 @@ fn items_of_part(part: &mut dyn Section, prefix: &str, wanted: &dyn Fn(&str) -> 
 fn namespaces(list: &[Namespace], wanted: &dyn Fn(&str) -> bool) -> Value {
     let one = |namespace: &Namespace| -> Node {
         let prefix = keys::namespace(&namespace.name);
-        let options = namespace.options().into_iter();
-        let options = options.filter(|option| wanted(&format!("{prefix}.{}", option.name)));
-        Value::Map(options.map(|it| Entry::new(it.name, namespace.show(it.name))).collect()).into()
+        Value::Map(entries(items(&mut namespace.clone(), &format!("{prefix}."), wanted))).into()
     };
     Value::List(list.iter().map(one).collect())
+}
+
+fn entries(items: Vec<Item>) -> Vec<Entry> {
+    let value = |what| match what {
+        What::Value(value) => value,
+        What::Section(items) => Value::Map(entries(items)),
+    };
+    items.into_iter().map(|item| Entry::new(item.name, value(item.what))).collect()
 }
 
 fn without_comments(items: &mut [Item]) {

@@ -1,10 +1,11 @@
 //! The types options have: how each is read from a value, shown, and held against its rule.
 
 use super::{
+    choices::{ClientKey, DataFormat, MapMode, RecoveryMode, SubscriptionType},
     duration,
     node::{Node, Value},
     rules::Rule,
-    settings::{Backend, Cores, DataFormat, RecoveryMode},
+    settings::{Backend, Cores},
     table::{Kind, OptionValue},
 };
 use regex::{Regex, RegexBuilder};
@@ -213,6 +214,13 @@ macro_rules! choices {
 choices! {
     Backend { Auto = "auto", Ring = "ring", Poll = "poll" }
     DataFormat { Any = "", Json = "json", JsonObject = "json_object", Binary = "binary" }
+    SubscriptionType {
+        Stream = "stream", Stream = "", Map = "map", MapClients = "map_clients", MapUsers = "map_users",
+    }
+    MapMode {
+        None = "", Ephemeral = "ephemeral", Recoverable = "recoverable", Persistent = "persistent",
+    }
+    ClientKey { Named = "", ClientId = "client_id", UserId = "user_id" }
     RecoveryMode { Stream = "stream", Stream = "", Cache = "cache" }
 }
 

@@ -94,6 +94,8 @@ impl World {
                 Ask::PresenceStats { .. } => "mesh: ask PresenceStats",
                 Ask::History { .. } => "mesh: ask History",
                 Ask::HistoryRemove { .. } => "mesh: ask HistoryRemove",
+                Ask::MapSet { .. } => "mesh: ask MapSet",
+                Ask::MapRead { .. } => "mesh: ask MapRead",
                 Ask::Position { .. } => "mesh: ask Position",
                 Ask::Enter { .. } => "mesh: ask Enter",
                 Ask::Act { .. } => "mesh: ask Act",
@@ -111,6 +113,7 @@ impl World {
             },
             Mesh::Tell(tell) => match tell {
                 Tell::Unsubscribe { .. } => "mesh: tell Unsubscribe",
+                Tell::Presence { .. } => "mesh: tell Presence",
                 Tell::Watch { .. } => "mesh: tell Watch",
                 Tell::Unwatch { .. } => "mesh: tell Unwatch",
                 Tell::Leave { .. } => "mesh: tell Leave",

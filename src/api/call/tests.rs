@@ -176,7 +176,7 @@ fn single_methods() {
         check("subscribe", &format!(r#"{{"user":"42","channel":"a",{rest}}}"#), 200, want);
     }
     check("rpc", r#"{"method":"x","params":{}}"#, 200, missing);
-    check("map_publish", "{}", 200, missing);
+    check("map_publish", "{}", 200, bad);
     check(
         "disconnect",
         r#"{"user":"42","disconnect":{"code":4501,"reason":"bye"}}"#,

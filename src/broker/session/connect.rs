@@ -256,6 +256,7 @@ impl Core {
                 reject_unrecovered: false,
                 origin: SubscribeOrigin::Connect { data: sub.data.clone() },
                 expires_ms: u64::MAX,
+                map: None,
             };
             if !self.ask_subscribe(conn, joining) {
                 // Its owner is far behind: better come back than stay without.

@@ -8,6 +8,7 @@ mod connecting;
 mod expiry;
 mod history;
 mod keys;
+mod map;
 mod ping;
 mod presence;
 mod publish;

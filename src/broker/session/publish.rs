@@ -11,7 +11,7 @@ use crate::{
         permission::{Verb, Who, check_data},
         seam::PublishOptions,
     },
-    config::ChannelOptions,
+    config::{ChannelOptions, SubscriptionType},
     model::{ConnKey, CoreId, ErrorCode, Protocol, Publication},
     wire::client::{PublishRequest, Reply},
 };
@@ -30,14 +30,16 @@ impl Core {
         if matches!(place, Some(Place::Waiting(_))) {
             return Step::Wait;
         }
-        // Map channels do not exist here.
         if request.kind != 0 {
-            return self.refuse(conn, id, ErrorCode::NotAvailable);
+            return self.publish_to_map(conn, id, request, place);
         }
         let Some(session) = self.sessions.get(conn) else { return Step::Ended };
         let data = request.data.unwrap_or_default();
         let allowed = self.allow_at(conn, channel, place, Verb::Publish).and_then(|options| {
             self.channels.check_concrete(options, channel)?;
+            if options.subscription_type != SubscriptionType::Stream {
+                return Err(ErrorCode::PermissionDenied);
+            }
             check_data(options.publication_data_format, data, session.protocol == Protocol::Json)
         });
         let json = match allowed {
@@ -116,7 +118,7 @@ impl Core {
         self.who_at(conn, self.subscription(conn, channel))
     }
 
-    fn who_at(&self, conn: ConnKey, place: Option<Place>) -> Result<Who<'_>, ErrorCode> {
+    pub(super) fn who_at(&self, conn: ConnKey, place: Option<Place>) -> Result<Who<'_>, ErrorCode> {
         let Some(session) = self.sessions.get(conn) else { return Err(ErrorCode::Internal) };
         let user = session.info.as_ref().map_or("", |info| &*info.user);
         let subscribed = matches!(place, Some(Place::Live { .. }));

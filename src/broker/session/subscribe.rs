@@ -3,15 +3,20 @@
 //! The owner forwards everything it publishes after its answer, and the mesh keeps order: joining when the
 //! answer arrives neither misses a publication nor sees one twice.
 
-use super::{Place, Refusal, Step, Subscription, connect::with_chan_info, keys::Purpose};
+use super::{
+    Place, Refusal, Step, Subscription,
+    connect::with_chan_info,
+    keys::Purpose,
+    map::{map_grants, map_join},
+};
 use crate::{
     auth::{Overrides, SubscribeClaims},
     broker::{
         core::Core,
         group::{Class, Filter, FilterError},
         hub::HubKey,
-        mesh::{Ask, AskKey, Recover, SubscribeAsk, Subscribed},
-        pending::{Pending, SubscribeOrigin, SubscribePending},
+        mesh::{Ask, AskKey, MapJoin, Recover, SubscribeAsk, Subscribed},
+        pending::{MapPending, Pending, SubscribeOrigin, SubscribePending},
         permission::{Grants, Namespaces, Verb, recovers_cache},
     },
     model::{
@@ -35,6 +40,8 @@ pub(in crate::broker) struct Joining<'a> {
     pub origin: SubscribeOrigin,
     /// As in [`Subscription`].
     pub expires_ms: u64,
+    /// The channel is a map: what is wanted of it, and the type of subscription.
+    pub map: Option<(Box<MapJoin>, i32)>,
 }
 
 /// Bit of `SubscribeRequest::flag`: a number may stand for the channel's name.
@@ -88,6 +95,7 @@ impl Core {
             reject_unrecovered: request.flag & REJECT_UNRECOVERED != 0,
             origin: SubscribeOrigin::Client { id, ttl, data: claims.data },
             expires_ms,
+            map: map_join(request).map(|join| (join, request.kind)),
         };
         if self.ask_subscribe(conn, joining) {
             return Step::Done;
@@ -122,8 +130,20 @@ impl Core {
             let invalid = ErrorCode::PermissionDenied.into();
             self.check_subscription_token(conn, channel, &request.token, invalid)?
         };
-        if request.kind != 0 {
+        let options = self.channels.resolve(channel)?;
+        if request.kind != options.subscription_type as i32 {
             return Err(ErrorCode::PermissionDenied.into());
+        }
+        if request.kind != 0 {
+            // Entries that are removed have no tags to be found by.
+            if request.tags_filter.is_some() {
+                return Err(ErrorCode::BadRequest.into());
+            }
+            // A page further on, of what this client has not begun to read.
+            if !request.cursor.is_empty() && request.epoch.is_empty() {
+                return Err(ErrorCode::PermissionDenied.into());
+            }
+            return Ok((map_grants(options), claims));
         }
         let wishes = Grants {
             positioned: request.positioned,
@@ -189,7 +209,7 @@ impl Core {
 
     /// Sends the ask; false when there is no credit (nothing happened then).
     pub(in crate::broker) fn ask_subscribe(&mut self, conn: ConnKey, joining: Joining<'_>) -> bool {
-        let Joining { channel, info, grants, filter, recover, reject_unrecovered, origin, expires_ms } =
+        let Joining { channel, info, grants, filter, recover, reject_unrecovered, origin, expires_ms, map } =
             joining;
         let reject_unrecovered = reject_unrecovered && recover.is_some();
         let Ok(options) = self.channels.resolve(channel) else { return false };
@@ -215,6 +235,7 @@ impl Core {
             filter,
             recover_from: recover.as_ref().map(|recover| if cache { u64::MAX } else { recover.offset }),
             origin,
+            map: map.as_ref().map(|(join, kind)| MapPending { kind: *kind, recover: join.recover }),
             late: false,
             unsubscribe_after: false,
         });
@@ -224,6 +245,7 @@ impl Core {
             recover,
             reject_unrecovered,
             positioned: grants.positioned,
+            map: map.map(|(join, _)| join),
         });
         let key = self.ask(owner, ask, pending);
         if let Some(session) = self.sessions.get_mut(conn) {
@@ -273,6 +295,7 @@ impl Core {
         }
         self.withhold(pending.conn, &mut answer.publications);
         keep_wanted(&pending, &mut answer.publications);
+        self.withhold(pending.conn, &mut answer.state);
         self.tell_subscribed(&pending, &answer);
         self.join_group(pending.conn, hub, pending.grants, pending.filter);
         if pending.grants.positioned {
@@ -316,22 +339,27 @@ impl Core {
                 // Nothing of what was missed is wanted: the client is at the top, and may stay away longer.
                 let picks = pending.filter.is_some() || grants.no_echo;
                 let nothing_wanted = picks && answer.publications.is_empty();
-                let from = pending.recover_from.filter(|_| answer.recovered && !nothing_wanted);
+                // Of a map the top is told, also to who recovers: state and changes come in one.
+                let told_from = answer.recovered && !nothing_wanted && pending.map.is_none();
+                let from = pending.recover_from.filter(|_| told_from);
                 let offset = from.map_or(top, |from| from.min(top));
+                let map = pending.map.unwrap_or_default();
                 let result = SubscribeResult {
+                    kind: map.kind,
+                    state: &answer.state,
                     expires: *ttl > 0,
                     ttl: *ttl,
                     data: data.as_deref().filter(|data| !json || is_json(data)).unwrap_or_default(),
                     recoverable: grants.recoverable,
-                    positioned: grants.positioned,
+                    positioned: grants.positioned && pending.map.is_none(),
                     epoch,
                     offset,
                     publications: &answer.publications,
                     recovered: answer.recovered,
-                    was_recovering: pending.recover_from.is_some(),
                     patches: patches.as_deref(),
                     number: if grants.numbered { number(pending.hub) } else { 0 },
                     conflation: grants.conflate_ms,
+                    was_recovering: pending.recover_from.is_some() || map.recover,
                     ..SubscribeResult::default()
                 };
                 self.reply(pending.conn, *id, &Reply::Subscribe(&result));
@@ -410,7 +438,7 @@ impl Core {
         }
     }
 
-    fn forget_abandoned(&mut self, key: AskKey, pending: &SubscribePending) {
+    pub(super) fn forget_abandoned(&mut self, key: AskKey, pending: &SubscribePending) {
         if let Some(session) = self.sessions.get_mut(pending.conn)
             && session.find(pending.hub).is_some_and(|it| it.place == Place::Abandoned(key))
         {

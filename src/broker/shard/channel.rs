@@ -4,7 +4,7 @@
 //! subscription where the namespace has presence or join/leave and nothing elsewhere; the stream, see
 //! [`History`].
 
-use super::history::History;
+use super::{history::History, map::Map};
 use crate::{
     broker::permission::recovers_cache,
     config,
@@ -23,7 +23,7 @@ pub struct Rules {
     pub presence: bool,
     pub join_leave: bool,
     /// 0: no history.
-    pub history_size: usize,
+    pub history_size: u32,
     pub history_ttl_ms: u64,
     /// Never below `history_ttl_ms`.
     pub meta_ttl_ms: u64,
@@ -33,29 +33,93 @@ pub struct Rules {
     pub delta_publish: bool,
     /// Subscribers of patterns may want what is published.
     pub wildcards: bool,
+    /// The channels are maps.
+    pub map: bool,
+    /// It matters who is subscribed.
+    pub members: bool,
+    /// By [`crate::broker::permission::Namespaces::index`].
+    pub namespace: u16,
+}
+
+/// Every publish copies them.
+const _: () = assert!(size_of::<Rules>() <= 32);
+
+/// The options of maps.
+#[derive(Clone, Copy, Debug)]
+pub struct MapRules {
+    /// 0: entries stay until they are removed.
+    pub key_ttl_ms: u64,
+    pub page_size_max: usize,
+    pub keys_max: usize,
+    pub remove_client_on_unsubscribe: bool,
+}
+
+/// Entries of a page, when a client says nothing.
+const PAGE_SIZE: usize = 100;
+
+/// Changes that are kept, when the configuration says nothing, and for how long.
+const MAP_STREAM_SIZE: u64 = 100;
+const MAP_STREAM_TTL_MS: u64 = 60_000;
+
+impl MapRules {
+    #[must_use]
+    pub fn new(map: &config::Map) -> Self {
+        Self {
+            key_ttl_ms: ms(map.key_ttl),
+            page_size_max: map.page_size_max,
+            keys_max: map.keys_max,
+            remove_client_on_unsubscribe: map.remove_client_on_unsubscribe,
+        }
+    }
+
+    /// Entries of a page of which this many are wanted; 0 or less: as many as the server likes.
+    #[must_use]
+    pub fn page(&self, wanted: i32) -> usize {
+        match usize::try_from(wanted) {
+            Ok(wanted @ 1..) => wanted.min(self.page_size_max),
+            _ => PAGE_SIZE.min(self.page_size_max),
+        }
+    }
+}
+
+/// A time above zero stays above zero.
+fn ms(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(u64::from(!time.is_zero()))
 }
 
 impl Rules {
     #[must_use]
-    pub fn new(options: &config::ChannelOptions, channel: &config::Channel) -> Self {
-        // A time above zero stays above zero.
-        let ms = |time: std::time::Duration| {
-            u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(u64::from(!time.is_zero()))
-        };
-        let history_ttl_ms = ms(options.history_ttl);
-        let meta_ttl = match options.history_meta_ttl {
+    pub fn new(options: &config::ChannelOptions, channel: &config::Channel, namespace: usize) -> Self {
+        let map = &options.map;
+        let is_map = options.subscription_type != config::SubscriptionType::Stream;
+        let or = |value: u64, otherwise: u64| if value == 0 { otherwise } else { value };
+        let history_ttl_ms =
+            if is_map { or(ms(map.stream_ttl), MAP_STREAM_TTL_MS) } else { ms(options.history_ttl) };
+        let own_meta_ttl = if is_map { map.meta_ttl } else { options.history_meta_ttl };
+        let meta_ttl = match own_meta_ttl {
             time if time.is_zero() => channel.history_meta_ttl,
             time => time,
         };
         Self {
             presence: options.presence,
             join_leave: options.join_leave,
-            history_size: if history_ttl_ms > 0 { options.history_size } else { 0 },
+            history_size: match (is_map, history_ttl_ms) {
+                (true, _) => or(map.stream_size as u64, MAP_STREAM_SIZE) as u32,
+                (false, 0) => 0,
+                (false, _) => options.history_size as u32,
+            },
             history_ttl_ms,
             meta_ttl_ms: ms(meta_ttl).max(history_ttl_ms),
             cache: recovers_cache(options),
             delta_publish: options.delta_publish,
             wildcards: options.allow_wildcards,
+            map: is_map,
+            members: options.presence
+                || options.join_leave
+                || !options.map_clients_presence_channel_prefix.is_empty()
+                || !options.map_users_presence_channel_prefix.is_empty()
+                || (is_map && map.remove_client_on_unsubscribe),
+            namespace: u16::try_from(namespace).unwrap_or(u16::MAX),
         }
     }
 
@@ -66,7 +130,7 @@ impl Rules {
 
     #[must_use]
     pub fn keeps_members(&self) -> bool {
-        self.presence || self.join_leave
+        self.members
     }
 }
 
@@ -77,18 +141,25 @@ pub struct Channel {
     pub interest: Interest,
     pub members: Option<Box<Members>>,
     pub stream: Option<Box<Stream>>,
+    pub map: Option<Box<Map>>,
 }
 
 impl Channel {
     #[must_use]
     pub fn new(name: Arc<str>, rules: Rules) -> Self {
-        Self { name, rules, interest: Interest::default(), members: None, stream: None }
+        Self { name, rules, interest: Interest::default(), members: None, stream: None, map: None }
     }
 
     /// Nothing about it must be remembered: no subscriber, and no stream that outlives subscribers.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.interest.subscribers() == 0 && !(self.rules.keeps_history() && self.stream.is_some())
+    }
+
+    /// Nothing of it may be forgotten: its stream is what its entries are places in.
+    #[must_use]
+    pub fn holds_entries(&self) -> bool {
+        self.map.as_deref().is_some_and(|map| !map.is_empty() || map.is_held())
     }
 
     /// Panics when two things that must agree do not.
@@ -106,9 +177,14 @@ impl Channel {
             "members that are kept for nobody"
         );
         if let Some(stream) = &self.stream {
-            stream.history.invariants(self.rules.history_size);
+            stream.history.invariants(self.rules.history_size as usize);
             assert!(stream.history.is_empty() || stream.history_armed, "history that never expires");
             assert!(self.interest.subscribers() > 0 || stream.meta_armed, "a stream that never expires");
+        }
+        if let Some(map) = &self.map {
+            assert!(self.rules.map, "a map where there are none");
+            map.invariants();
+            assert!(map.is_empty() || self.stream.is_some(), "entries without a stream");
         }
         assert!(!self.is_idle(), "an idle channel is dropped");
     }

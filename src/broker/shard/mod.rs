@@ -14,6 +14,8 @@ mod channel;
 mod glob;
 mod history;
 mod idempotency;
+mod map;
+mod maps;
 mod patterns;
 mod publish;
 mod read;
@@ -23,18 +25,19 @@ mod subscribe;
 mod tests;
 
 use self::{
-    channel::{Channel, Rules, Stream},
+    channel::{Channel, MapRules, Rules, Stream},
     idempotency::Idempotency,
     patterns::Patterns,
 };
 use super::{
+    ids::Owners,
     mesh::{Answer, Ask, AskKey, Forward, Mesh, Outgoing, OwnedKey, Tell},
     permission::Namespaces,
 };
 use crate::{
     config::Settings,
     metrics::Counters,
-    model::{CoreId, ErrorCode, Now},
+    model::{ClientInfo, CoreId, ErrorCode, Now},
     stdx::{rng::Rng, slab::Slab, wheel::Wheel},
 };
 use std::{collections::HashMap, sync::Arc};
@@ -51,12 +54,17 @@ pub struct Shard {
     namespaces: Namespaces,
     /// By [`Namespaces::index`].
     rules: Vec<Rules>,
+    /// Likewise.
+    map_rules: Vec<MapRules>,
     channels: Slab<Channel>,
     by_name: HashMap<Arc<str>, OwnedKey, ahash::RandomState>,
     /// Channels with at least one subscriber.
     subscribed: usize,
     idempotency: Idempotency,
     patterns: Patterns,
+    /// Maps of which an entry may have expired; see `expire_keys`.
+    expiring: Vec<OwnedKey>,
+    owners: Owners,
     wheel: Wheel,
     fired: Vec<u64>,
     rng: Rng,
@@ -67,30 +75,38 @@ pub struct Shard {
 enum Timer {
     History,
     Meta,
+    /// Of the entries of a map.
+    Keys,
 }
 
 impl Timer {
-    /// Set in the index half of a key. Two thousand million channels do not fit into any memory.
+    /// Set in the index half of a key. A thousand million channels do not fit into any memory.
     const META_BIT: u64 = 1 << 31;
+    const KEYS_BIT: u64 = 1 << 30;
 
     fn token(self, key: OwnedKey) -> u64 {
-        assert!(u64::from(key.index) < Self::META_BIT, "a shard holds less than 2^31 channels");
+        assert!(u64::from(key.index) < Self::KEYS_BIT, "a shard holds less than 2^30 channels");
         match self {
             Self::History => key.to_bits(),
             Self::Meta => key.to_bits() | Self::META_BIT,
+            Self::Keys => key.to_bits() | Self::KEYS_BIT,
         }
     }
 
     fn from_token(token: u64) -> (Self, OwnedKey) {
-        let timer = if token & Self::META_BIT == 0 { Self::History } else { Self::Meta };
-        (timer, OwnedKey::from_bits(token & !Self::META_BIT))
+        let timer = match token & (Self::META_BIT | Self::KEYS_BIT) {
+            0 => Self::History,
+            Self::META_BIT => Self::Meta,
+            _ => Self::Keys,
+        };
+        (timer, OwnedKey::from_bits(token & !(Self::META_BIT | Self::KEYS_BIT)))
     }
 }
 
 impl Shard {
     /// `seed` decides epochs and hash keys: equal seeds and equal calls give equal answers.
     #[must_use]
-    pub fn new(id: CoreId, settings: Arc<Settings>, seed: u64) -> Self {
+    pub fn new(id: CoreId, settings: Arc<Settings>, owners: Owners, seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ (u64::from(id) << 48));
         let mut hasher = || {
             let [a, b, c, d] = std::array::from_fn(|_| rng.next_u64());
@@ -99,18 +115,23 @@ impl Shard {
         let (by_name, idempotency) = (HashMap::with_hasher(hasher()), Idempotency::new(hasher()));
         let patterns = Patterns::new(hasher());
         let namespaces = Namespaces::new(&settings.channel);
-        let rules = namespaces.options().map(|options| Rules::new(options, &settings.channel)).collect();
+        let rules = namespaces.options().enumerate();
+        let rules = rules.map(|(at, options)| Rules::new(options, &settings.channel, at)).collect();
+        let map_rules = namespaces.options().map(|options| MapRules::new(&options.map)).collect();
         Self {
             id,
             counters: Counters::default(),
             settings,
             namespaces,
             rules,
+            map_rules,
             channels: Slab::default(),
             by_name,
             subscribed: 0,
             idempotency,
             patterns,
+            expiring: Vec::new(),
+            owners,
             wheel: Wheel::new(0),
             fired: Vec::new(),
             rng,
@@ -128,15 +149,22 @@ impl Shard {
     /// subscriber's core.
     pub fn on_ask(&mut self, from: CoreId, id: AskKey, ask: Ask, now: Now, out: &mut dyn Outgoing) {
         self.catch_up(now);
+        self.expire_keys(now, out);
         let mut joined = None;
         let answer = match ask {
-            Ask::Subscribe(ask) => {
+            Ask::Subscribe(mut ask) => {
                 let info = ask.info.clone();
-                self.subscribe(from, ask, now).map(|subscribed| {
+                let answer = match ask.map.take() {
+                    Some(join) => self.subscribe_map(from, ask, &join, now),
+                    None => self.subscribe(from, ask, now).map(Answer::Subscribed),
+                };
+                if let Ok(Answer::Subscribed(subscribed)) = &answer {
                     joined = Some((subscribed.channel, info));
-                    Answer::Subscribed(subscribed)
-                })
+                }
+                answer
             }
+            Ask::MapSet { channel, set } => self.map_set(&channel, set, now, out),
+            Ask::MapRead { channel, read } => self.map_read(&channel, &read, now, out),
             Ask::Publish { channel, publication, options } => self
                 .publish(&channel, || publication, &options, now, out)
                 .map(|position| Answer::Published { position }),
@@ -151,14 +179,26 @@ impl Shard {
         let answer = Box::new(answer.unwrap_or_else(Answer::Error));
         out.send(from, Mesh::Answer { id, answer });
         if let Some((key, info)) = joined {
+            self.tell_maps(key, &info, true, out);
             self.announce(key, Forward::Join(info), out);
+        }
+    }
+
+    /// Maps of who is in this channel, where there are any, are told that somebody came or went.
+    fn tell_maps(&self, key: OwnedKey, info: &Arc<ClientInfo>, present: bool, out: &mut dyn Outgoing) {
+        if let Some(channel) = self.channels.get(key).filter(|channel| channel.rules.members) {
+            self.tell_presence(channel.rules, &channel.name, info, present, out);
         }
     }
 
     /// Takes note of what core `from` tells. Told about somebody it never heard of, it does nothing.
     pub fn on_tell(&mut self, from: CoreId, tell: Tell, now: Now, out: &mut dyn Outgoing) {
         self.catch_up(now);
+        self.expire_keys(now, out);
         match tell {
+            Tell::Presence { channel, info, whose, present } => {
+                self.on_presence(&channel, &info, (whose, present), now, out);
+            }
             Tell::Unsubscribe { channel, client } => self.unsubscribe(from, channel, client, now, out),
             Tell::Watch { pattern, hub } => self.patterns.watch(self.namespaces.split(&pattern), from, hub),
             Tell::Unwatch { pattern } => self.patterns.unwatch(self.namespaces.split(&pattern), from),
@@ -175,6 +215,7 @@ impl Shard {
             match Timer::from_token(token) {
                 (Timer::History, key) => self.on_history_timer(key, now.ms),
                 (Timer::Meta, key) => self.on_meta_timer(key, now.ms),
+                (Timer::Keys, key) => self.expiring.push(key),
             }
         }
         self.fired = fired;
@@ -232,9 +273,12 @@ impl Shard {
             if let Some(stream) = &channel.stream {
                 timers += usize::from(stream.history_armed) + usize::from(stream.meta_armed);
             }
+            if let Some(map) = &channel.map {
+                timers += usize::from(map.armed);
+            }
         }
         assert_eq!(self.subscribed, subscribed);
-        assert_eq!(self.wheel.len(), timers, "one timer for each deadline");
+        assert_eq!(self.wheel.len() + self.expiring.len(), timers, "one timer for each deadline");
     }
 
     /// Time may have passed what the core's driver has not yet told.
@@ -303,7 +347,11 @@ impl Shard {
 
     fn on_meta_timer(&mut self, key: OwnedKey, now_ms: u64) {
         let Some(channel) = self.channels.get_mut(key) else { return };
+        let holds_entries = channel.holds_entries();
         let Some(stream) = channel.stream.as_deref_mut() else { return };
+        if holds_entries {
+            stream.touch(&channel.rules, now_ms);
+        }
         stream.meta_armed = channel.interest.subscribers() == 0 && now_ms < stream.meta_expires_ms;
         if stream.meta_armed {
             self.wheel.insert(stream.meta_expires_ms, Timer::Meta.token(key));

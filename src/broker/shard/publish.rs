@@ -1,6 +1,10 @@
 //! A publication gets its place and goes out.
 
-use super::{Shard, Timer, channel::Rules, forward};
+use super::{
+    Shard, Timer,
+    channel::{Channel, Rules},
+    forward,
+};
 use crate::{
     broker::{
         mesh::{Forward, Mesh, Outgoing, OwnedKey},
@@ -8,6 +12,7 @@ use crate::{
     },
     metrics::Counter,
     model::{ErrorCode, Extra, Now, Position, Publication},
+    stdx::wheel::Wheel,
 };
 use std::sync::Arc;
 
@@ -110,16 +115,8 @@ impl Shard {
         }
         self.counters.increment(Counter::Publications);
         let channel = self.channels.get_mut(key)?;
-        let stream = channel.stream.as_deref_mut()?;
-        let publication = stream.history.append(publication(), channel.rules.history_size);
-        stream.history.set_version(options.version, &options.version_epoch);
-        // The whole stream expires, a while after its last publication.
-        stream.history_expires_ms = now.ms.saturating_add(channel.rules.history_ttl_ms);
-        if !stream.history_armed {
-            stream.history_armed = true;
-            self.wheel.insert(stream.history_expires_ms, Timer::History.token(key));
-        }
-        let position = stream.history.position();
+        let (publication, position) = append(channel, &mut self.wheel, key, publication(), now)?;
+        channel.stream.as_deref_mut()?.history.set_version(options.version, &options.version_epoch);
         let placed = (channel.rules.wildcards && !self.patterns.is_empty()).then(|| Arc::clone(&publication));
         forward(key, channel, &Forward::Publication(publication), out);
         if let Some(placed) = placed {
@@ -128,4 +125,22 @@ impl Shard {
         self.keep_stream(key, now.ms);
         Some(position)
     }
+}
+
+/// Gives a publication its place in the stream, which expires as a whole, a while after its last publication.
+pub(super) fn append(
+    channel: &mut Channel,
+    wheel: &mut Wheel,
+    key: OwnedKey,
+    publication: Publication,
+    now: Now,
+) -> Option<(Arc<Publication>, Position)> {
+    let stream = channel.stream.as_deref_mut()?;
+    let publication = stream.history.append(publication, channel.rules.history_size as usize);
+    stream.history_expires_ms = now.ms.saturating_add(channel.rules.history_ttl_ms);
+    if !stream.history_armed {
+        stream.history_armed = true;
+        wheel.insert(stream.history_expires_ms, Timer::History.token(key));
+    }
+    Some((publication, stream.history.position()))
 }

@@ -30,7 +30,8 @@ impl Shard {
         filter: &HistoryFilter,
         now: Now,
     ) -> Result<Answer, ErrorCode> {
-        let (key, rules) = self.look_up_with(name, Rules::keeps_history)?;
+        let is_stream = |rules: &Rules| rules.keeps_history() && !rules.map;
+        let (key, rules) = self.look_up_with(name, is_stream)?;
         let key = key.unwrap_or_else(|| self.create(name, rules));
         let stream = self.use_stream(key, now.ms).ok_or(ErrorCode::Internal)?;
         let publications = stream.history.read(filter)?;
@@ -39,7 +40,8 @@ impl Shard {
 
     /// Forgets the publications; the position stays.
     pub(super) fn history_remove(&mut self, name: &str) -> Result<Answer, ErrorCode> {
-        let (key, _) = self.look_up_with(name, Rules::keeps_history)?;
+        let is_stream = |rules: &Rules| rules.keeps_history() && !rules.map;
+        let (key, _) = self.look_up_with(name, is_stream)?;
         let channel = key.and_then(|key| self.channels.get_mut(key));
         if let Some(stream) = channel.and_then(|channel| channel.stream.as_deref_mut()) {
             stream.history.clear();

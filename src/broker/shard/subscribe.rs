@@ -21,7 +21,7 @@ impl Shard {
         ask: SubscribeAsk,
         now: Now,
     ) -> Result<Subscribed, ErrorCode> {
-        let SubscribeAsk { channel: name, info, recover, reject_unrecovered, positioned } = ask;
+        let SubscribeAsk { channel: name, info, recover, reject_unrecovered, positioned, map: _ } = ask;
         let (key, rules) = self.look_up(&name)?;
         let key = key.unwrap_or_else(|| self.create(&name, rules));
         let position = if positioned || recover.is_some() {
@@ -37,7 +37,8 @@ impl Shard {
             return Err(ErrorCode::UnrecoverablePosition);
         }
         self.join(key, from, info);
-        Ok(Subscribed { channel: key, position, publications: missed.unwrap_or_default(), recovered })
+        let publications = missed.unwrap_or_default();
+        Ok(Subscribed { channel: key, position, publications, recovered, state: Vec::new() })
     }
 
     /// Removes a subscriber of core `from`. The others are told; it has left already.
@@ -63,6 +64,11 @@ impl Shard {
         if !channel.interest.remove(from) {
             return;
         }
+        if let Some(info) = &left {
+            self.tell_maps(key, info, false, out);
+            self.remove_entry_of(key, info, now, out);
+        }
+        let Some(channel) = self.channels.get_mut(key) else { return };
         if channel.interest.subscribers() == 0 {
             channel.members = None;
             self.subscribed -= 1;
@@ -82,7 +88,7 @@ impl Shard {
         }
     }
 
-    fn join(&mut self, key: OwnedKey, from: CoreId, info: Arc<ClientInfo>) {
+    pub(super) fn join(&mut self, key: OwnedKey, from: CoreId, info: Arc<ClientInfo>) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         if channel.rules.keeps_members() && !channel.members.get_or_insert_default().insert(from, info) {
             debug_assert!(false, "a client subscribes to a channel once at a time");

@@ -342,3 +342,26 @@ fn the_server_api_says_how_long_and_with_what_a_subscription_is() {
     assert_eq!(one.closed, [(conn, Disconnect::SUBSCRIPTION_EXPIRED)]);
     assert!((30_000..40_000).contains(&(one.now.unix_ms - now)));
 }
+
+#[test]
+fn json_clients_are_never_told_what_is_not_json() {
+    let mut one = One::new(open_settings());
+    let conn = one.client();
+    one.hear(conn, r#"{"id":2,"subscribe":{"channel":"a"}}"#);
+    for (call, data) in [&b"1"[..], b"\"}}\n{", b"3"].into_iter().enumerate() {
+        let (tags, options) = (vec![], PublishOptions::default());
+        let request = ApiRequest::Publish { channel: "a".into(), data: data.into(), tags, options };
+        one.core.begin_turn(one.now);
+        one.core.api(call as u64, request);
+    }
+    one.turn();
+    let push = |publication: &str| format!(r#"{{"push":{{"channel":"a","pub":{{{publication}}}}}}}"#);
+    let live = [push(r#""data":1,"offset":1,"epoch":"E""#), push(r#""data":3,"offset":3"#)];
+    assert_eq!(one.heard(conn), live, "live");
+    let history = r#"{"id":3,"history":{"publications":[{"data":1,"offset":1,"epoch":"E"},{"data":3,"offset":3}],"epoch":"E","offset":3}}"#;
+    assert_eq!(one.hear(conn, r#"{"id":3,"history":{"channel":"a","limit":9}}"#), [history]);
+    let late = one.client();
+    let recovered = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"E","publications":[{"data":3,"offset":3}],"recovered":true,"offset":1,"positioned":true,"was_recovering":true}}"#;
+    let subscribe = r#"{"id":2,"subscribe":{"channel":"a","recover":true,"offset":1,"epoch":""}}"#;
+    assert_eq!(one.hear(late, subscribe)[0], recovered);
+}

@@ -462,7 +462,8 @@ fn what_comes_while_connect_waits_is_recovered() {
         one.core.outgoing_taken(1);
         let answer = |one: &mut One, channel: &str, key, offset, recovered| {
             let position = Some(Position { offset, epoch: "e".into() });
-            let subscribed = Subscribed { channel: key, position, publications: vec![], recovered };
+            let subscribed =
+                Subscribed { channel: key, position, publications: vec![], recovered, state: vec![] };
             let answer = Box::new(Answer::Subscribed(subscribed));
             one.core.begin_turn(one.now);
             one.core.on_mesh(1, Mesh::Answer { id: asked(&asks, channel), answer });

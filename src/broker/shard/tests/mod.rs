@@ -74,7 +74,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let shard = Shard::new(0, settings(), 7);
+        let shard = Shard::new(0, settings(), Owners::new(1, 1), 7);
         Self { shard, now: 1000, asked: 0, before: Vec::new(), after: Vec::new() }
     }
 
@@ -114,6 +114,7 @@ impl Bench {
             recover,
             reject_unrecovered: false,
             positioned: true,
+            map: None,
         };
         match self.ask(from, Ask::Subscribe(ask)) {
             Answer::Subscribed(subscribed) => subscribed,
@@ -303,6 +304,7 @@ fn a_rejected_recovery_leaves_nobody() {
             recover: Some(Recover { offset, epoch: "".into() }),
             reject_unrecovered: true,
             positioned: true,
+            map: None,
         };
         let answer = bench.ask(1, Ask::Subscribe(ask));
         assert!(bench.after.len() == bench.shard.channel_count(), "a join only for who came");
@@ -323,6 +325,7 @@ fn positions() {
         recover: None,
         reject_unrecovered: false,
         positioned,
+        map: None,
     };
     assert!(matches!(
         bench.ask(1, Ask::Subscribe(ask(false))),
@@ -366,6 +369,7 @@ fn errors_table() {
         recover: None,
         reject_unrecovered: false,
         positioned: true,
+        map: None,
     };
     check(Ask::Subscribe(ask), ErrorCode::UnknownChannel);
     check(Ask::Presence { channel: channel() }, ErrorCode::UnknownChannel);
@@ -437,7 +441,14 @@ fn presence_counts_users_once() {
     let subscribers = [(7, "a"), (3, "b"), (5, "a"), (1, ""), (2, "")];
     for (core, (client, user)) in subscribers.into_iter().enumerate() {
         let (channel, info) = ("presence:c".into(), info(client, user));
-        let ask = SubscribeAsk { channel, info, recover: None, reject_unrecovered: false, positioned: false };
+        let ask = SubscribeAsk {
+            channel,
+            info,
+            recover: None,
+            reject_unrecovered: false,
+            positioned: false,
+            map: None,
+        };
         bench.ask(core as CoreId, Ask::Subscribe(ask));
     }
     match bench.ask(0, Ask::PresenceStats { channel: "presence:c".into() }) {

@@ -174,7 +174,8 @@ impl Pair {
         }
         channel.expire(name, now);
         let cores = channel.cores();
-        let ask = SubscribeAsk { channel: name.into(), info, recover, reject_unrecovered, positioned };
+        let ask =
+            SubscribeAsk { channel: name.into(), info, recover, reject_unrecovered, positioned, map: None };
         let got = match self.bench.ask(core, Ask::Subscribe(ask)) {
             Answer::Error(ErrorCode::UnrecoverablePosition) if rejected => {
                 assert!(self.bench.before.is_empty() && self.bench.after.is_empty());

@@ -1,0 +1,145 @@
+//! Maps: reading one in pages until the subscription is live, and changing its entries.
+
+use super::{Place, Step};
+use crate::{
+    broker::{
+        core::Core,
+        mesh::{Ask, AskKey, MapJoin, MapPage, MapSet},
+        pending::{Pending, SubscribeOrigin, SubscribePending},
+        permission::{Grants, check_data, decide_map},
+    },
+    config::{ChannelOptions, ClientKey, MapMode, SubscriptionType},
+    model::{ConnKey, ErrorCode, Protocol, Publication},
+    wire::client::{PublishRequest, Reply, SubscribeRequest, SubscribeResult},
+};
+
+/// What a subscriber of a map gets: it always learns of losses, and of what it missed where the mode says so.
+pub(super) fn map_grants(options: &ChannelOptions) -> Grants {
+    let recoverable = matches!(options.map.mode, MapMode::Recoverable | MapMode::Persistent);
+    let join_leave = options.join_leave && options.force_push_join_leave;
+    Grants { positioned: true, recoverable, join_leave, ..Grants::default() }
+}
+
+/// What a request wants of a map, if it is about one.
+pub(super) fn map_join(request: &SubscribeRequest<'_>) -> Option<Box<MapJoin>> {
+    (request.kind != 0).then(|| {
+        Box::new(MapJoin {
+            phase: request.phase,
+            cursor: (&*request.cursor).into(),
+            limit: request.limit,
+            offset: request.offset,
+            epoch: (&*request.epoch).into(),
+            recover: request.recover,
+        })
+    })
+}
+
+impl Core {
+    /// The owner gave a part of the map and took no subscriber.
+    pub(in crate::broker) fn on_map_page(
+        &mut self,
+        key: AskKey,
+        pending: &SubscribePending,
+        mut page: MapPage,
+    ) {
+        self.forget_abandoned(key, pending);
+        if let Some(channel) = self.hub.get_mut(pending.hub) {
+            channel.waiting -= 1;
+        }
+        let session = self.sessions.get_mut(pending.conn);
+        let waits = session.and_then(|session| {
+            session.find(pending.hub).filter(|it| it.place == Place::Waiting(key))?;
+            session.forget(pending.hub)
+        });
+        self.release_channel(pending.hub);
+        let SubscribeOrigin::Client { id, .. } = &pending.origin else { return };
+        if waits.is_none() {
+            return;
+        }
+        self.withhold(pending.conn, &mut page.publications);
+        self.withhold(pending.conn, &mut page.state);
+        let result = SubscribeResult {
+            kind: pending.map.unwrap_or_default().kind,
+            phase: page.phase,
+            cursor: &page.cursor,
+            state: &page.state,
+            publications: &page.publications,
+            epoch: &page.position.epoch,
+            offset: page.position.offset,
+            ..SubscribeResult::default()
+        };
+        self.reply(pending.conn, *id, &Reply::Subscribe(&result));
+    }
+
+    /// Sets or removes an entry.
+    pub(super) fn publish_to_map(
+        &mut self,
+        conn: ConnKey,
+        id: u32,
+        request: &PublishRequest<'_>,
+        place: Option<Place>,
+    ) -> Step {
+        let set = match self.entry_of(conn, request, place) {
+            Ok(set) => set,
+            Err(error) => return self.refuse(conn, id, error),
+        };
+        let (owner, channel) = self.owner_and_name(&request.channel);
+        if !self.out.take_credit(owner) {
+            return self.wait_for_credit(conn, owner);
+        }
+        self.ask(owner, Ask::MapSet { channel, set }, Pending::Publish { conn, id });
+        Step::Done
+    }
+
+    /// The change a client asks for, if it may.
+    fn entry_of(
+        &self,
+        conn: ConnKey,
+        request: &PublishRequest<'_>,
+        place: Option<Place>,
+    ) -> Result<MapSet, ErrorCode> {
+        let channel = &*request.channel;
+        self.channels.check_name(channel)?;
+        let options = self.channels.resolve(channel)?;
+        if request.kind != SubscriptionType::Map as i32 {
+            return Err(ErrorCode::NotAvailable);
+        }
+        decide_map(options, self.who_at(conn, place)?, request.removed)?;
+        let session = self.sessions.get(conn).ok_or(ErrorCode::Internal)?;
+        let info = session.info.clone().ok_or(ErrorCode::Internal)?;
+        let key = match options.map.client_key {
+            ClientKey::Named => (&*request.key).into(),
+            ClientKey::ClientId => info.client.to_string().into(),
+            ClientKey::UserId if info.user.is_empty() => return Err(ErrorCode::PermissionDenied),
+            ClientKey::UserId => (&*info.user).into(),
+        };
+        let own_info = self.find_subscription(conn, channel).and_then(|it| it.info.clone());
+        let mut set = MapSet { removed: request.removed, ..MapSet::of(key) };
+        if !request.removed {
+            set.publication = Publication {
+                data: request.data.unwrap_or_default().into(),
+                info: Some(own_info.unwrap_or(info)),
+                json: session.protocol == Protocol::Json,
+                ..Publication::default()
+            };
+        }
+        self.check_entry(channel, &mut set)?;
+        Ok(set)
+    }
+
+    /// Whether an entry may be as it is, in a map: its key, and its data where it has some.
+    pub(in crate::broker) fn check_entry(&self, channel: &str, set: &mut MapSet) -> Result<(), ErrorCode> {
+        let options = self.channels.resolve(channel)?;
+        if options.subscription_type != SubscriptionType::Map {
+            return Err(ErrorCode::NotAvailable);
+        }
+        if set.key.is_empty() || set.key.len() > self.settings.channel.max_length {
+            return Err(ErrorCode::BadRequest);
+        }
+        if !set.removed {
+            let Publication { data, json, .. } = &mut set.publication;
+            *json = check_data(options.publication_data_format, data, *json)?;
+        }
+        Ok(())
+    }
+}

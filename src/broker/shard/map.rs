@@ -1,0 +1,265 @@
+//! The entries of one map channel: the latest publication of each key, and when each expires.
+//!
+//! Bounded in number by `map.keys_max`, which whoever inserts looks at. No time here but what is handed in.
+
+use crate::model::Publication;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+#[derive(Debug, Default)]
+pub struct Map {
+    /// In the order of pages.
+    entries: BTreeMap<Box<str>, Entry>,
+    /// When entries that expire do.
+    due: BTreeSet<(u64, Box<str>)>,
+    /// How many subscribers stand behind an entry, where the server keeps them.
+    holders: BTreeMap<Box<str>, u32>,
+    /// A timer for the next expiry is running.
+    pub armed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    publication: Arc<Publication>,
+    /// `u64::MAX`: never.
+    expires_ms: u64,
+    version: u64,
+    version_epoch: Box<str>,
+}
+
+/// What an entry is besides its publication.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// `u64::MAX`: never.
+    pub expires_ms: u64,
+    pub version: u64,
+    pub version_epoch: &'a str,
+}
+
+impl Map {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Arc<Publication>> {
+        self.entries.get(key).map(|entry| &entry.publication)
+    }
+
+    /// Whether an entry with this version says nothing new; as for streams, by key.
+    #[must_use]
+    pub fn is_outdated(&self, key: &str, version: u64, version_epoch: &str) -> bool {
+        self.entries.get(key).is_some_and(|entry| {
+            let comparable = version_epoch.is_empty() || *version_epoch == *entry.version_epoch;
+            version > 0 && comparable && version <= entry.version
+        })
+    }
+
+    /// Sets an entry.
+    pub fn insert(&mut self, key: &str, publication: Arc<Publication>, terms: Terms<'_>) {
+        let before = self.entries.remove_entry(key);
+        let (key, before) = before.map_or_else(|| (key.into(), None), |(key, entry)| (key, Some(entry)));
+        let (version, version_epoch) = match before {
+            Some(entry) => {
+                self.due.remove(&(entry.expires_ms, key.clone()));
+                if terms.version > 0 {
+                    (terms.version, terms.version_epoch.into())
+                } else {
+                    (entry.version, entry.version_epoch)
+                }
+            }
+            None => (terms.version, terms.version_epoch.into()),
+        };
+        if terms.expires_ms != u64::MAX {
+            self.due.insert((terms.expires_ms, key.clone()));
+        }
+        self.entries.insert(key, Entry { publication, expires_ms: terms.expires_ms, version, version_epoch });
+    }
+
+    /// The entry, if there is one, expires then.
+    pub fn expire_at(&mut self, key: &str, expires_ms: u64) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        self.due.remove(&(entry.expires_ms, key.into()));
+        entry.expires_ms = expires_ms;
+        if expires_ms != u64::MAX {
+            self.due.insert((expires_ms, key.into()));
+        }
+    }
+
+    /// False when there is no such entry.
+    pub fn remove(&mut self, key: &str) -> bool {
+        let Some((key, entry)) = self.entries.remove_entry(key) else { return false };
+        self.due.remove(&(entry.expires_ms, key));
+        true
+    }
+
+    /// At most `limit` entries behind the key `cursor` (empty: from the first) that stand at an offset up to
+    /// `top`, and the cursor of the next page: empty when there is none.
+    #[must_use]
+    pub fn page(&self, cursor: &str, limit: usize, top: u64) -> (Vec<Arc<Publication>>, Box<str>) {
+        let mut found = Vec::new();
+        let mut last = "";
+        for (key, entry) in self.entries.range::<str, _>((Bound::Excluded(cursor), Bound::Unbounded)) {
+            if entry.publication.offset > top {
+                continue;
+            }
+            if found.len() == limit {
+                return (found, last.into());
+            }
+            found.push(Arc::clone(&entry.publication));
+            last = key;
+        }
+        (found, Box::default())
+    }
+
+    /// When the next entry expires.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.due.first().map(|(due_ms, _)| *due_ms)
+    }
+
+    /// An entry whose time is up; the caller removes it.
+    #[must_use]
+    pub fn due(&self, now_ms: u64) -> Option<&str> {
+        self.due.first().filter(|(due_ms, _)| *due_ms <= now_ms).map(|(_, key)| &**key)
+    }
+
+    /// One more stands behind `key`; true for the first.
+    pub fn hold(&mut self, key: &str) -> bool {
+        match self.holders.get_mut(key) {
+            Some(count) => {
+                *count += 1;
+                false
+            }
+            None => {
+                self.holders.insert(key.into(), 1);
+                true
+            }
+        }
+    }
+
+    /// One less stands behind `key`; true for the last.
+    pub fn let_go(&mut self, key: &str) -> bool {
+        let Some(count) = self.holders.get_mut(key) else { return false };
+        *count -= 1;
+        let last = *count == 0;
+        if last {
+            self.holders.remove(key);
+        }
+        last
+    }
+
+    /// Nobody stands behind any entry.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !self.holders.is_empty()
+    }
+
+    /// Forgets all entries, and who stands behind them stays.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.due.clear();
+    }
+
+    /// Panics when two things that must agree do not.
+    pub fn invariants(&self) {
+        let due: BTreeSet<_> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.expires_ms != u64::MAX)
+            .map(|(key, entry)| (entry.expires_ms, key.clone()))
+            .collect();
+        assert_eq!(due, self.due, "entries and their expiries");
+        assert!(self.armed || self.due.is_empty(), "an entry that never expires");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publication(offset: u64) -> Arc<Publication> {
+        Arc::new(Publication { offset, ..Publication::default() })
+    }
+
+    // Whatever is set, prolonged, removed and expires, pages are those of a list that is sorted anew each time.
+    #[test]
+    fn agrees_with_a_list() {
+        arbtest::arbtest(|u| {
+            let mut map = Map { armed: true, ..Map::default() };
+            // Key, offset, expiry, version.
+            let mut list: Vec<(&str, u64, u64, u64)> = Vec::new();
+            for offset in 1..=u.int_in_range(1..=30)? {
+                let key = *u.choose(&["a", "b", "c", "d", "e"])?;
+                let known = list.iter().position(|(it, ..)| *it == key);
+                match u.int_in_range(0..=5)? {
+                    0..=2 => {
+                        let version = u.int_in_range(0..=3)?;
+                        let before = known.map_or(0, |at| list[at].3);
+                        assert_eq!(map.is_outdated(key, version, ""), version > 0 && version <= before);
+                        let expires_ms = *u.choose(&[5, 9, u64::MAX])?;
+                        let terms = Terms { expires_ms, version, version_epoch: "" };
+                        map.insert(key, publication(offset), terms);
+                        list.retain(|(it, ..)| *it != key);
+                        list.push((key, offset, expires_ms, if version > 0 { version } else { before }));
+                    }
+                    3 => {
+                        assert_eq!(map.remove(key), known.is_some());
+                        list.retain(|(it, ..)| *it != key);
+                    }
+                    4 => {
+                        map.expire_at(key, 7);
+                        known.into_iter().for_each(|at| list[at].2 = 7);
+                    }
+                    _ => {
+                        let now_ms = u.int_in_range(4..=10)?;
+                        while let Some(key) = map.due(now_ms).map(str::to_owned) {
+                            assert!(map.remove(&key));
+                        }
+                        list.retain(|(_, _, expires_ms, _)| *expires_ms > now_ms);
+                        assert_eq!(
+                            map.next_due(),
+                            list.iter().map(|it| it.2).filter(|it| *it != u64::MAX).min()
+                        );
+                    }
+                }
+                map.invariants();
+                let (limit, top) = (u.int_in_range(1..=3)?, u.int_in_range(0..=offset)?);
+                list.sort_unstable();
+                let want: Vec<_> = list.iter().map(|it| it.1).filter(|offset| *offset <= top).collect();
+                let (mut got, mut cursor, mut pages) = (Vec::new(), Box::default(), 0);
+                loop {
+                    let (page, next) = map.page(&cursor, limit, top);
+                    got.extend(page.iter().map(|it| it.offset));
+                    pages += 1;
+                    if next.is_empty() {
+                        break;
+                    }
+                    assert_eq!(page.len(), limit, "a page that is not the last is full");
+                    cursor = next;
+                }
+                assert_eq!(got, want);
+                assert_eq!(pages, want.len().div_ceil(limit).max(1), "no page is empty for nothing");
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn the_first_comes_and_the_last_goes() {
+        let mut map = Map::default();
+        assert!(!map.let_go("a"));
+        assert_eq!([map.hold("a"), map.hold("a"), map.hold("b")], [true, false, true]);
+        assert_eq!([map.let_go("a"), map.let_go("a"), map.let_go("a")], [false, true, false]);
+        assert!(map.is_held());
+    }
+}

@@ -1,0 +1,49 @@
+//! Options that are a choice among a few; `values` has their words.
+
+/// What may be published into a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataFormat {
+    /// Anything but nothing.
+    Any,
+    Json,
+    JsonObject,
+    /// Anything.
+    Binary,
+}
+
+/// What the channels of a namespace are; numbered as on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriptionType {
+    Stream = 0,
+    Map = 1,
+    MapClients = 2,
+    MapUsers = 3,
+}
+
+/// How long a map keeps things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapMode {
+    /// No map.
+    None,
+    Ephemeral,
+    Recoverable,
+    Persistent,
+}
+
+/// Which entry of a map a client may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientKey {
+    /// The one it names.
+    Named,
+    ClientId,
+    UserId,
+}
+
+/// What recovery brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecoveryMode {
+    /// What was missed.
+    Stream,
+    /// The latest publication.
+    Cache,
+}
