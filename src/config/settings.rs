@@ -87,7 +87,7 @@ sections! {
         trusted_proxies: Vec<String> = Vec::new(), Rule::Networks;
     }
     + parts {
-        /// TLS (https, wss) on this port, and nothing else on it. What is a file is read again on SIGHUP.
+        /// TLS (https, wss) on this port, and nothing else on it. What is a file is read again on SIGHUP, and when it changes.
         tls: Tls,
     }
 
@@ -102,6 +102,8 @@ sections! {
         client_ca_pem: String = String::new(), Rule::Any;
         /// Lowest version of TLS that is accepted.
         min_version: String = "1.2".into(), Rule::Words(&["1.2", "1.3"]);
+        /// How often to look whether the files have changed; once they have, and stay so for as long, they are read again. 0s: only on SIGHUP.
+        watch_interval: Duration = seconds(30), GRACE;
         /// Bytes a client may send before its handshake is done; with more it is refused. A connection holds as much meanwhile.
         handshake_size_max: usize = 64 * KIB, Rule::Range(4096, 1 << 20);
         /// Time a turn of a core spends on handshakes, so that a storm of them delays connected clients by no more; the others wait in a queue. One handshake is always done.

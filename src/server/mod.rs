@@ -2,7 +2,8 @@
 //!
 //! The calling thread waits for signals and for the cores. The first SIGTERM or SIGINT drains: accepting stops,
 //! every client is told 3001, answers that are owed are given, and the process ends when all connections
-//! have, at the latest after `shutdown.timeout`. A second one ends it at once. SIGHUP reads the certificate anew.
+//! have, at the latest after `shutdown.timeout`. A second one ends it at once. SIGHUP reads the certificate anew, and so does a change of
+//! its files.
 
 mod keys;
 mod log;
@@ -127,10 +128,12 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
         }
     };
     let mut deadline: Option<Instant> = None;
+    let mut watch = tls::Watch::new(&settings);
     let ended = loop {
-        let event = match deadline {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let event = match [left, watch.every()].into_iter().flatten().min() {
             None => inbox.recv().ok(),
-            Some(deadline) => inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
+            Some(wait) => inbox.recv_timeout(wait).ok(),
         };
         match event {
             Some(Event::Ended(result)) => break result.map_err(ServeError::from),
@@ -142,6 +145,11 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
                 }
                 deadline = Some(Instant::now() + settings.shutdown.timeout);
                 tell(Foreign::Drain);
+            }
+            None if left.is_none_or(|left| !left.is_zero()) => {
+                if watch.has_changed() {
+                    tls::reload(acceptor.as_deref(), &settings, &*log);
+                }
             }
             None => {
                 if log.enabled(Level::Warn) {

@@ -9,8 +9,10 @@ use crate::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::{
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
     sync::{Arc, LazyLock},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Largest file of certificates or keys.
@@ -59,11 +61,61 @@ pub(super) fn reload(acceptor: Option<&Acceptor>, settings: &Settings, log: &dyn
             say(
                 Level::Error,
                 format_args!(
-                    "TLS: http_server.tls.{option} {reason}: the certificate in use is kept; mend it and send SIGHUP again"
+                    "TLS: http_server.tls.{option} {reason}: the certificate in use is kept; mend it, then SIGHUP"
                 ),
             );
         }
     }
+}
+
+/// Looks whether the files of TLS have changed.
+pub(super) struct Watch {
+    every: Option<Duration>,
+    files: Vec<PathBuf>,
+    known: Vec<Option<Stamp>>,
+    /// Changed since, but perhaps not written to the end.
+    fresh: Option<Vec<Option<Stamp>>>,
+}
+
+/// Time of the last change, number and size of a file.
+type Stamp = (SystemTime, u64, u64);
+
+impl Watch {
+    pub fn new(settings: &Settings) -> Self {
+        let tls = &settings.http_server.tls;
+        let texts = [&tls.cert_pem, &tls.key_pem, &tls.client_ca_pem];
+        let files = texts.into_iter().filter(|text| !text.is_empty() && literal(text).is_none());
+        let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
+        let is_on = tls.enabled && !tls.watch_interval.is_zero() && !files.is_empty();
+        let known = stamps(&files);
+        Self { every: is_on.then_some(tls.watch_interval), files, known, fresh: None }
+    }
+
+    /// `None`: there is nothing to watch.
+    pub fn every(&self) -> Option<Duration> {
+        self.every
+    }
+
+    /// True once after each change, when two looks have found the same.
+    pub fn has_changed(&mut self) -> bool {
+        let now = stamps(&self.files);
+        if now == self.known {
+            self.fresh = None;
+        } else if self.fresh.replace(now.clone()).as_ref() == Some(&now) {
+            self.known = now;
+            self.fresh = None;
+            return true;
+        }
+        false
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
+    let stamp = |path: &PathBuf| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.modified().ok()?, found.ino(), found.len()))
+    };
+    files.iter().map(stamp).collect()
 }
 
 /// What the filter of a core is to know.
@@ -96,13 +148,7 @@ fn load(tls: &Tls) -> Result<Ready, Unusable> {
 
 /// The text itself, that in base64, or the file of that name.
 fn pem(option: &'static str, text: &str) -> Result<Vec<u8>, Unusable> {
-    const MARK: &str = "-----BEGIN ";
-    if text.contains(MARK) {
-        return Ok(text.as_bytes().to_vec());
-    }
-    if let Ok(bytes) = BASE64_STANDARD.decode(text.trim())
-        && bytes.starts_with(MARK.as_bytes())
-    {
+    if let Some(bytes) = literal(text) {
         return Ok(bytes);
     }
     // A key that was meant to be text must not stand in a log.
@@ -116,6 +162,15 @@ fn pem(option: &'static str, text: &str) -> Result<Vec<u8>, Unusable> {
             std::fs::read(text).map_err(|error| wrong(format!("is neither PEM nor a file: {name}: {error}")))
         }
     }
+}
+
+/// PEM that stands in the settings themselves. `None`: they name a file.
+fn literal(text: &str) -> Option<Vec<u8>> {
+    const MARK: &str = "-----BEGIN ";
+    if text.contains(MARK) {
+        return Some(text.as_bytes().to_vec());
+    }
+    BASE64_STANDARD.decode(text.trim()).ok().filter(|bytes| bytes.starts_with(MARK.as_bytes()))
 }
 
 fn unix() -> i64 {

@@ -108,6 +108,8 @@ impl WebSocket {
                 true
             }
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+            // The process was stopped and goes on.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.more(),
             Err(error) => panic!("nothing came within {PATIENCE:?}: {error}"),
         }
     }

@@ -348,3 +348,17 @@ fn the_command_line_speaks_tls() {
     sub.stdout.take().expect("its output").read_to_string(&mut shown).expect("text");
     assert!(shown.contains("[news 3] 4"), "{shown}");
 }
+
+#[test]
+fn files_that_change_are_read_again() {
+    let pair = Pair::new("watch");
+    let server = pair.serve(&["runtime.cores=1", "http_server.tls.watch_interval=20ms"]);
+    let mut held = Secure::connected(&server, &pair.trust());
+    pair.make("365");
+    server.wait_for("was read anew");
+    Secure::connected(&server, &pair.trust()).is_there();
+    held.is_there();
+    // Draining goes on beside it.
+    server.signal("TERM");
+    assert_eq!(held.frame().0, 0x88);
+}
