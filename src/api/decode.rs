@@ -5,7 +5,7 @@
 
 use super::base64;
 use crate::{
-    broker::seam::{ApiRequest, Overrides, PublishOptions, Refresh, Target},
+    broker::seam::{ApiRequest, Denial, Overrides, PublishOptions, Refresh, Target},
     model::{Disconnect, ErrorCode, Position, Tags},
 };
 use serde::{Deserialize, Deserializer, de};
@@ -340,6 +340,51 @@ pub fn unsubscribe(json: &str) -> Decoded {
 
 pub fn refresh(json: &str) -> Decoded {
     Ok(object::<Whom<'_>>(json)?.refresh())
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Deny<'a> {
+    #[serde(borrow)]
+    user: Text<'a>,
+    uid: Text<'a>,
+    #[serde(deserialize_with = "or_default")]
+    issued_before: u64,
+    #[serde(deserialize_with = "or_default")]
+    expire_at: u64,
+}
+
+/// Error 107 when nobody, or no token, is named.
+fn deny(json: &str, named: fn(&Deny<'_>) -> Arc<str>, make: fn(Arc<str>, &Deny<'_>) -> Denial) -> Decoded {
+    let asked: Deny<'_> = object(json)?;
+    let name = named(&asked);
+    if name.is_empty() {
+        return Ok(Err(ErrorCode::BadRequest));
+    }
+    Ok(Ok(ApiRequest::Deny(make(name, &asked))))
+}
+
+pub fn block_user(json: &str) -> Decoded {
+    deny(json, |it| it.user.shared(), |user, it| Denial::Block { user, expire_at: it.expire_at })
+}
+
+pub fn unblock_user(json: &str) -> Decoded {
+    deny(json, |it| it.user.shared(), |user, _| Denial::Unblock { user })
+}
+
+pub fn revoke_token(json: &str) -> Decoded {
+    deny(json, |it| it.uid.shared(), |id, it| Denial::Revoke { id, expire_at: it.expire_at })
+}
+
+pub fn invalidate_user_tokens(json: &str) -> Decoded {
+    deny(
+        json,
+        |it| it.user.shared(),
+        |user, it| {
+            let (issued_before, expire_at) = (it.issued_before, it.expire_at);
+            Denial::Invalidate { user, issued_before, expire_at }
+        },
+    )
 }
 
 pub fn disconnect(json: &str) -> Decoded {

@@ -1,4 +1,4 @@
-//! What the server API does to sessions: subscribe, unsubscribe, refresh, disconnect.
+//! What the server API does to sessions: subscribe, unsubscribe, refresh, disconnect, block.
 //!
 //! A call that names a user goes to the owner of that user, who sends it on to the cores with sessions of it;
 //! they answer whoever asked. A client id leads to its core by itself, a session id is asked for everywhere.
@@ -9,7 +9,7 @@ use super::{
     mesh::{Answer, Ask, AskKey, Mesh, Outgoing, Recover, Survey, Whom},
     pending::{Gathered, Pending, SubscribeOrigin},
     permission::Grants,
-    seam::{ApiReply, ApiRequest, Refresh, Target},
+    seam::{ApiReply, ApiRequest, Denial, Refresh, Target},
     session::{Joining, Place, State, with_chan_info},
 };
 use crate::config::{ChannelOptions, SubscriptionType};
@@ -43,6 +43,26 @@ impl Core {
             return self.act_named(call, its.into_iter(), request);
         }
         let owner = self.owners.of(&target.user);
+        self.act_by_owner(call, owner, request);
+    }
+
+    /// Keeps a user or a token out, or lets a user in again: users at their owner, tokens on all cores.
+    pub(super) fn api_deny(&mut self, call: u64, denial: Denial) {
+        match &denial {
+            Denial::Block { user, .. } | Denial::Unblock { user } => {
+                let owner = self.owners.of(user);
+                self.act_by_owner(call, owner, ApiRequest::Deny(denial));
+            }
+            Denial::Revoke { .. } | Denial::Invalidate { .. } if !self.denials.has_room(self.now) => {
+                self.api_reply(call, Err(ErrorCode::LimitExceeded));
+            }
+            Denial::Revoke { .. } | Denial::Invalidate { .. } => {
+                self.survey(call, Survey::Deny(denial), Gathered::Acted);
+            }
+        }
+    }
+
+    fn act_by_owner(&mut self, call: u64, owner: CoreId, request: ApiRequest) {
         if !self.out.take_credit(owner) {
             return self.api_reply(call, Err(ErrorCode::TooManyRequests));
         }
@@ -86,7 +106,18 @@ impl Core {
 
     /// Another core wants this done to a user of this one.
     pub(super) fn on_act(&mut self, asker: CoreId, id: AskKey, gather: AskKey, act: &Arc<ApiRequest>) {
-        let user = target(act).map_or("", |target| &target.user);
+        if let ApiRequest::Deny(denial) = &**act
+            && let Err(error) = self.denials.add(denial, self.now)
+        {
+            let answer = Box::new(Answer::Error(error));
+            return self.out.send(asker, Mesh::Answer { id, answer });
+        }
+        let user = match &**act {
+            ApiRequest::Deny(Denial::Block { user, .. }) => user,
+            // Whoever is let in again has no session.
+            ApiRequest::Deny(_) => "",
+            act => target(act).map_or("", |target| &target.user),
+        };
         let mut by_core: BTreeMap<CoreId, Vec<ConnKey>> = BTreeMap::new();
         for place in self.users.places(user) {
             by_core.entry(place.core).or_default().push(place.conn);
@@ -107,6 +138,11 @@ impl Core {
                 found.expected = Some(cores);
                 self.finish_gathered(gather);
             }
+            Answer::Error(error @ ErrorCode::LimitExceeded) => {
+                let call = found.call;
+                self.pending.remove(gather);
+                self.api_reply(call, Err(error));
+            }
             _ => self.finish_gather(gather),
         }
     }
@@ -125,6 +161,9 @@ impl Core {
             match (request, self.sessions.get(conn).map(|session| session.state)) {
                 (ApiRequest::Disconnect { whitelist, disconnect, .. }, Some(_)) => {
                     self.act_disconnect(conn, whitelist, disconnect);
+                }
+                (ApiRequest::Deny(_), Some(_)) => {
+                    self.end(conn, Disconnect::PERMISSION_DENIED);
                 }
                 // One that was not told that it is connected cannot be told more.
                 (_, None | Some(State::New | State::Connecting | State::Refused)) => {}

@@ -56,6 +56,7 @@ impl Core {
             | ApiRequest::Unsubscribe { .. }
             | ApiRequest::Refresh { .. }
             | ApiRequest::Disconnect { .. } => self.api_act(call, request),
+            ApiRequest::Deny(denial) => self.api_deny(call, denial),
         }
         self.pump();
     }
@@ -217,7 +218,7 @@ impl Core {
     }
 
     /// Asks every core.
-    fn survey(&mut self, call: u64, survey: Survey, gathered: Gathered) {
+    pub(super) fn survey(&mut self, call: u64, survey: Survey, gathered: Gathered) {
         let id = self.gather(call, Some(self.cores), gathered);
         let survey = Arc::new(survey);
         for core in 0..self.cores {
@@ -239,6 +240,11 @@ impl Core {
             Survey::Stats => SurveyAnswer::Stats(Box::new(self.stats())),
             Survey::Act { act, whom } => {
                 self.act(act, whom);
+                SurveyAnswer::Acted
+            }
+            Survey::Deny(denial) => {
+                // Every core has the same, and who was asked first had room.
+                let _ = self.denials.add(denial, self.now);
                 SurveyAnswer::Acted
             }
         };

@@ -7,6 +7,7 @@
 //! decided in `session` and `calls`, what happens to channels in `shard`.
 
 use super::{
+    denials::Denials,
     group::Groups,
     hub::Hub,
     ids::{ClientIds, Owners},
@@ -97,6 +98,7 @@ pub struct Core {
     /// Sessions past connect.
     pub(super) clients: u32,
     pub(super) users: Users,
+    pub(super) denials: Denials,
     pub(super) anonymous: Arc<str>,
     /// Connections whose next command waits for credit, by the core that has none to give.
     pub(super) credit_waiters: Vec<VecDeque<ConnKey>>,
@@ -129,6 +131,7 @@ impl Core {
     pub fn new(seat: Seat, settings: Arc<Settings>, now: Now) -> Self {
         let mut rng = Rng::new(seat.seed);
         let users = Users::new(&settings, rng.next_u64());
+        let denials = Denials::new(settings.client.denials_max, rng.next_u64());
         Self {
             id: seat.id,
             cores: seat.cores,
@@ -152,6 +155,7 @@ impl Core {
             sessions: SideTable::default(),
             clients: 0,
             users,
+            denials,
             anonymous: "".into(),
             credit_waiters: (0..seat.cores).map(|_| VecDeque::new()).collect(),
             credit_waiters_count: 0,

@@ -11,7 +11,7 @@
 
 use super::{
     hub::HubKey,
-    seam::{ApiRequest, CoreStats, PublishOptions, Suppressed},
+    seam::{ApiRequest, CoreStats, Denial, PublishOptions, Suppressed},
 };
 use crate::{
     model::{ClientId, ClientInfo, ConnKey, CoreId, ErrorCode, Position, Publication},
@@ -302,6 +302,8 @@ pub enum Survey {
         act: Arc<ApiRequest>,
         whom: Whom,
     },
+    /// Tokens that every core refuses from now on.
+    Deny(Denial),
 }
 
 /// Which sessions of the asked core.

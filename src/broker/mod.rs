@@ -4,6 +4,7 @@
 mod acts;
 mod calls;
 pub mod core;
+mod denials;
 pub mod group;
 mod hub;
 mod ids;

@@ -8,6 +8,7 @@ use crate::{
 };
 use std::sync::Arc;
 
+pub use super::denials::Denial;
 pub use crate::auth::KeySet;
 
 /// What the broker wants done by its driver. The driver does it and never decides anything.
@@ -73,6 +74,7 @@ pub enum ApiRequest {
         target: Target,
         refresh: Refresh,
     },
+    Deny(Denial),
     Presence {
         channel: Arc<str>,
     },

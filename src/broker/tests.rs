@@ -674,6 +674,7 @@ fn an_unsubscribe_by_the_api_waits_for_the_subscribe() {
 mod channels;
 mod conflation;
 mod deltas;
+mod denials;
 mod filters;
 mod keys;
 mod maps;

@@ -163,6 +163,9 @@ impl Core {
                     Refused::Key => Refusal::Key,
                     _ => Refusal::End(Disconnect::INVALID_TOKEN),
                 })?;
+            if self.denials.revokes(&claims, self.now) {
+                return Err(Disconnect::INVALID_TOKEN.into());
+            }
             if claims.user.is_empty() && client.disallow_anonymous_connection_tokens {
                 return Err(Disconnect::PERMISSION_DENIED.into());
             }

@@ -69,6 +69,10 @@ impl Core {
 
     /// A session wants to enter its user, whom this core owns.
     pub(in crate::broker) fn on_enter(&mut self, place: Place, id: AskKey, user: Arc<str>) {
+        if self.denials.blocks(&user, self.now) {
+            let answer = Box::new(Answer::Error(ErrorCode::PermissionDenied));
+            return self.out.send(place.core, Mesh::Answer { id, answer });
+        }
         let answer = match self.users.enter(user, place) {
             Entry::Full => Answer::Error(ErrorCode::LimitExceeded),
             Entry::In { instead_of } => {
@@ -92,6 +96,9 @@ impl Core {
             }
             Answer::Error(ErrorCode::LimitExceeded) => {
                 self.end(conn, Disconnect::CONNECTION_LIMIT);
+            }
+            Answer::Error(ErrorCode::PermissionDenied) => {
+                self.end(conn, Disconnect::PERMISSION_DENIED);
             }
             _ => {
                 self.leave_user(conn);

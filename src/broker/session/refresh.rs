@@ -71,7 +71,8 @@ impl Core {
             _ => Refusal::End(Disconnect::INVALID_TOKEN),
         })?;
         let session = self.sessions.get(conn).ok_or(Disconnect::INTERNAL)?;
-        if session.info.as_ref().is_none_or(|info| *info.user != *claims.user) {
+        let revoked = self.denials.revokes(&claims, self.now);
+        if revoked || session.info.as_ref().is_none_or(|info| *info.user != *claims.user) {
             return Err(Disconnect::INVALID_TOKEN.into());
         }
         let brought = session.account.as_ref().map_or(&[][..], |account| &account.channels);
