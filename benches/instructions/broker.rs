@@ -174,7 +174,7 @@ impl One {
     /// A core with so many clients that have connected.
     fn new(clients: u32, protocol: Protocol) -> Self {
         let now = Now { ms: 1_000_000, unix_ms: 1_700_000_000_000 };
-        let seat = Seat { id: 0, cores: 1, seed: 1, hash_key: 2 };
+        let seat = Seat { id: 0, cores: 1, seed: 1, hash_key: 2, node: "".into() };
         let mut one = Self { core: Core::new(seat, Arc::new(settings()), now), now, bytes: 0 };
         for index in 0..clients {
             one.connect(conn(index), protocol);
@@ -184,10 +184,7 @@ impl One {
 
     fn connect(&mut self, conn: ConnKey, protocol: Protocol) {
         self.core.open(conn);
-        self.core.start_session(
-            conn,
-            SessionStart { protocol, websocket: true, websocket_pings: false, deflate: None, user: None },
-        );
+        self.core.start_session(conn, SessionStart::new(protocol, Framing::websocket(protocol, None)));
         match protocol {
             Protocol::Json => self.turn(conn, br#"{"id":1,"connect":{}}"#),
             Protocol::Protobuf => self.turn(conn, b"\x04\x08\x01\x22\0"),

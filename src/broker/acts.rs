@@ -175,10 +175,16 @@ impl Core {
         }
     }
 
-    /// The session of this core that `target` names by its client id. Session ids exist for emulated
-    /// transports only.
+    /// The session of this core that `target` names by its session id or its client id. Who speaks on its
+    /// connection has no session id.
     fn named(&self, target: &Target) -> Option<ConnKey> {
-        let client = target.client.parse().ok().filter(|_| target.session.is_empty())?;
+        if !target.session.is_empty() {
+            let conn = target.session.parse().ok().and_then(|session| self.find_session(session))?;
+            let info = self.info(conn)?;
+            let client = target.client.is_empty() || *target.client == *info.client.to_string();
+            return (client && *info.user == *target.user).then_some(conn);
+        }
+        let client = target.client.parse().ok()?;
         let (core, index) = self.ids.place(client);
         let (conn, session) = self.sessions.at(index).filter(|_| core == self.id)?;
         let info = session.info.as_ref()?;

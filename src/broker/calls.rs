@@ -201,7 +201,7 @@ impl Core {
             Answer::Presence(clients) => Ok(ApiReply::Presence(clients)),
             Answer::PresenceStats { clients, users } => Ok(ApiReply::PresenceStats { clients, users }),
             Answer::History { publications, position } => Ok(ApiReply::History { publications, position }),
-            Answer::HistoryRemoved => Ok(ApiReply::Done),
+            Answer::HistoryRemoved | Answer::Emulated => Ok(ApiReply::Done),
             Answer::Error(error) => Err(error),
             Answer::MapSet { position, suppressed } => Ok(ApiReply::MapSet { position, suppressed }),
             Answer::MapState { entries, position, cursor } => {

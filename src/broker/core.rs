@@ -8,6 +8,7 @@
 
 use super::{
     denials::Denials,
+    emulation::SessionIds,
     group::Groups,
     hub::Hub,
     ids::{ClientIds, Owners},
@@ -31,7 +32,7 @@ use crate::{
         slab::{Key, SideTable},
         wheel::Wheel,
     },
-    wire::{client::Reply, deflate::Window},
+    wire::client::Reply,
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -50,20 +51,40 @@ pub struct Seat {
     pub seed: u64,
     /// Keys the channel-to-core hash: the same on all cores of a process, secret to the outside.
     pub hash_key: u64,
+    /// The id of this node, as clients are told it.
+    pub node: Arc<str>,
 }
 
 /// What a transport knows about a client when its connection is ready for the protocol.
 #[derive(Clone, Debug)]
 pub struct SessionStart {
     pub protocol: Protocol,
-    /// Messages travel in WebSocket frames (the only framing so far).
-    pub websocket: bool,
+    /// How its messages are wrapped.
+    pub framing: Framing,
+    pub uplink: Uplink,
     /// The client asked for WebSocket pings instead of protocol pings (`cf_ws_frame_ping_pong=true`).
     pub websocket_pings: bool,
-    /// permessage-deflate was agreed on, with this window for what the client is sent.
-    pub deflate: Option<Window>,
     /// The user a trusted proxy vouches for (`client.user_id_http_header`).
     pub user: Option<Arc<str>>,
+}
+
+impl SessionStart {
+    /// A client that speaks on its connection, is pinged by the protocol, and is nobody yet.
+    #[must_use]
+    pub const fn new(protocol: Protocol, framing: Framing) -> Self {
+        Self { protocol, framing, uplink: Uplink::Connection, websocket_pings: false, user: None }
+    }
+}
+
+/// How what a client says reaches its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uplink {
+    /// On the connection.
+    Connection,
+    /// By requests of their own, which name the session ([`Core::emulate`]).
+    Requests,
+    /// Not at all: the client says how it connects and then listens. It is told bare pushes.
+    None,
 }
 
 /// How one write of a flush ended short.
@@ -78,6 +99,7 @@ pub struct ShortWrite {
 pub struct Core {
     pub(super) id: CoreId,
     pub(super) cores: usize,
+    pub(super) node: Arc<str>,
     pub(super) settings: Arc<Settings>,
     pub(super) channels: Namespaces,
     pub(super) connection_tokens: Verifier,
@@ -85,6 +107,7 @@ pub struct Core {
     pub(super) now: Now,
     pub(super) rng: Rng,
     pub(super) ids: ClientIds,
+    pub(super) session_ids: SessionIds,
     pub(super) owners: Owners,
 
     pub(super) write: WritePath,
@@ -135,11 +158,13 @@ impl Core {
         Self {
             id: seat.id,
             cores: seat.cores,
+            node: seat.node,
             channels: Namespaces::new(&settings.channel),
             connection_tokens: Verifier::of_connections(&settings.client),
             subscription_tokens: Verifier::of_subscriptions(&settings.client),
             now,
             ids: ClientIds::new(seat.hash_key),
+            session_ids: SessionIds::new(seat.hash_key, seat.seed),
             owners: Owners::new(seat.hash_key, seat.cores),
             write: WritePath::new(Limits::from(&*settings)),
             groups: Groups::new(settings.websocket.frame_size_target),
@@ -289,17 +314,11 @@ impl Core {
 
     /// The connection speaks the client protocol from here on. The stale timer starts.
     pub fn start_session(&mut self, conn: ConnKey, start: SessionStart) {
-        let framing = match (start.websocket, start.protocol, start.deflate) {
-            (false, _, _) => Framing::Raw,
-            (true, Protocol::Json, None) => Framing::WebSocketText,
-            (true, Protocol::Protobuf, None) => Framing::WebSocketBinary,
-            (true, Protocol::Json, Some(window)) => Framing::DeflateText(window),
-            (true, Protocol::Protobuf, Some(window)) => Framing::DeflateBinary(window),
-        };
-        self.write.set_framing(conn, framing);
+        self.write.set_framing(conn, start.framing);
         let stale_ms = u64::try_from(self.settings.client.stale_close_delay.as_millis()).unwrap_or(u64::MAX);
         let stale_ms = self.now.ms.saturating_add(stale_ms);
-        let mut session = Session::new(start.protocol, framing, start.websocket_pings, stale_ms);
+        let mut session = Session::new(start.protocol, start.framing, start.websocket_pings, stale_ms);
+        session.uplink = start.uplink;
         session.header_user = start.user.filter(|user| !user.is_empty());
         self.sessions.insert(conn, Box::new(session));
         self.schedule(conn);
@@ -515,6 +534,7 @@ impl Core {
                     self.on_answer(id, pending, *answer);
                 }
             }
+            Mesh::Emulate { id, emulated } => self.on_emulate(from, id, &emulated),
             Mesh::Survey { asker, id, survey } => self.on_survey(asker, id, &survey),
             Mesh::SurveyAnswer { id, answer } => self.on_survey_answer(id, *answer),
         }
@@ -583,6 +603,7 @@ impl Core {
             | Answer::HistoryRemoved
             | Answer::Position(_)
             | Answer::Entered
+            | Answer::Emulated
             | Answer::Acting(_) => {
                 self.reply(conn, id, &Reply::Error(ErrorCode::Internal));
             }

@@ -2,6 +2,7 @@
 //!
 //! - [`Ask`] goes to the core that owns a channel or a user and is answered exactly once with an [`Answer`].
 //!   Asks carry credit (see `core`), so the answers in flight are bounded.
+//! - [`Emulated`] goes to the core that has the session, carries credit as well, and is answered so.
 //! - [`Forward`] goes from the owner of a channel to the cores with subscribers.
 //! - [`Tell`] is control without an answer; it always fits.
 //! - [`Survey`] goes to several cores and is gathered. Where only the owner of a user knows which, it sends
@@ -10,6 +11,7 @@
 //! A core's questions to itself take the same road through a local queue, so there is one code for both.
 
 use super::{
+    emulation::SessionId,
     hub::HubKey,
     seam::{ApiRequest, CoreStats, Denial, PublishOptions, Suppressed},
 };
@@ -43,6 +45,10 @@ pub enum Mesh {
     Match {
         hub: HubKey,
         publication: Arc<Publication>,
+    },
+    Emulate {
+        id: AskKey,
+        emulated: Box<Emulated>,
     },
     Tell(Tell),
     /// Answered to `asker`, which may not be who sent it.
@@ -238,7 +244,15 @@ pub enum Answer {
     Entered,
     /// So many cores were asked to act.
     Acting(usize),
+    Emulated,
     Error(ErrorCode),
+}
+
+/// What a client said by a request of its own, for its session on the core that gets this.
+#[derive(Debug)]
+pub struct Emulated {
+    pub session: SessionId,
+    pub commands: Box<[u8]>,
 }
 
 #[derive(Debug)]

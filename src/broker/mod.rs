@@ -5,6 +5,7 @@ mod acts;
 mod calls;
 pub mod core;
 mod denials;
+pub mod emulation;
 pub mod group;
 mod hub;
 mod ids;

@@ -3,6 +3,7 @@
 use super::{
     core::{Core, Seat, SessionStart},
     mesh::{Answer, Ask, AskKey, Forward, Mesh, Subscribed},
+    outbox::Framing,
     seam::{ApiReply, ApiRequest, Effect, Overrides, PublishOptions, Target},
 };
 use crate::{
@@ -56,7 +57,7 @@ impl One {
     /// The first of so many cores; the test speaks for the others.
     fn of(cores: usize, settings: Settings) -> Self {
         let now = Now { ms: 1_000_000, unix_ms: 1_700_000_000_000 };
-        let seat = Seat { id: 0, cores, seed: 1, hash_key: 2 };
+        let seat = Seat { id: 0, cores, seed: 1, hash_key: 2, node: "node".into() };
         let core = Core::new(seat, Arc::new(settings), now);
         Self {
             core,
@@ -74,10 +75,7 @@ impl One {
         let conn = Key { index: self.conns, generation: 7 };
         self.conns += 1;
         self.core.open(conn);
-        self.core.start_session(
-            conn,
-            SessionStart { protocol, websocket: true, websocket_pings: false, deflate: None, user: None },
-        );
+        self.core.start_session(conn, SessionStart::new(protocol, Framing::websocket(protocol, None)));
         conn
     }
 
@@ -675,6 +673,7 @@ mod channels;
 mod conflation;
 mod deltas;
 mod denials;
+mod emulation;
 mod filters;
 mod keys;
 mod maps;

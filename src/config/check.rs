@@ -55,6 +55,12 @@ fn paths(settings: &Settings) -> Vec<Conflict> {
     let all = [
         ("http_api", !settings.http_api.disabled, &settings.http_api.handler_prefix),
         ("websocket", !settings.websocket.disabled, &settings.websocket.handler_prefix),
+        ("http_stream", settings.http_stream.enabled, &settings.http_stream.handler_prefix),
+        ("sse", settings.sse.enabled, &settings.sse.handler_prefix),
+        ("uni_websocket", settings.uni_websocket.enabled, &settings.uni_websocket.handler_prefix),
+        ("uni_sse", settings.uni_sse.enabled, &settings.uni_sse.handler_prefix),
+        ("uni_http_stream", settings.uni_http_stream.enabled, &settings.uni_http_stream.handler_prefix),
+        ("emulation", settings.emulates(), &settings.emulation.handler_prefix),
         ("health", settings.health.enabled, &settings.health.handler_prefix),
         ("prometheus", settings.prometheus.enabled, &settings.prometheus.handler_prefix),
     ];

@@ -44,6 +44,18 @@ sections! {
         channel: Channel,
         /// The WebSocket transport.
         websocket: WebSocket,
+        /// Clients without WebSocket: what they get is the endless body of one response, what they say comes to `emulation.handler_prefix`. JSON and Protobuf.
+        http_stream: HttpStream,
+        /// The same as server-sent events, for browsers' `EventSource`. JSON.
+        sse: Sse,
+        /// Where clients of `http_stream` and `sse` send their commands; there is such an endpoint if one of them is enabled.
+        emulation: Emulation,
+        /// Clients that only listen, over WebSocket: they say how they connect, and get bare pushes. JSON.
+        uni_websocket: UniWebSocket,
+        /// Clients that only listen, by server-sent events. JSON.
+        uni_sse: UniSse,
+        /// Clients that only listen, in the body of one response. JSON.
+        uni_http_stream: UniHttpStream,
         /// The HTTP server API.
         http_api: HttpApi,
         /// The health check.
@@ -374,6 +386,60 @@ sections! {
         close_timeout: Duration = seconds(5), WAIT;
     }
 
+    HttpStream {
+        /// Serve it.
+        enabled: bool = false, Rule::Any;
+        /// Path of the endpoint.
+        handler_prefix: String = "/connection/http_stream".into(), Rule::Path;
+        /// Bytes of the request that connects; more is answered 413.
+        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+    }
+
+    Sse {
+        /// Serve it.
+        enabled: bool = false, Rule::Any;
+        /// Path of the endpoint.
+        handler_prefix: String = "/connection/sse".into(), Rule::Path;
+        /// Bytes of the request that connects, where it is a POST; more is answered 413.
+        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+    }
+
+    UniWebSocket {
+        /// Serve it.
+        enabled: bool = false, Rule::Any;
+        /// Path of the endpoint.
+        handler_prefix: String = "/connection/uni_websocket".into(), Rule::Path;
+        /// Bytes of the message that connects; more closes with 1009.
+        message_size_limit: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+        /// Several pushes may come in one frame, a line each. Costs less; not every client expects it.
+        join_push_messages: bool = false, Rule::Any;
+    }
+
+    UniSse {
+        /// Serve it.
+        enabled: bool = false, Rule::Any;
+        /// Path of the endpoint.
+        handler_prefix: String = "/connection/uni_sse".into(), Rule::Path;
+        /// Bytes of the request that connects, where it is a POST; more is answered 413.
+        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+    }
+
+    UniHttpStream {
+        /// Serve it.
+        enabled: bool = false, Rule::Any;
+        /// Path of the endpoint.
+        handler_prefix: String = "/connection/uni_http_stream".into(), Rule::Path;
+        /// Bytes of the request that connects; more is answered 413.
+        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+    }
+
+    Emulation {
+        /// Path of the endpoint.
+        handler_prefix: String = "/emulation".into(), Rule::Path;
+        /// Bytes of a request with commands; more is answered 413.
+        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+    }
+
     HttpApi {
         /// Do not serve the API.
         disabled: bool = false, Rule::Any;
@@ -606,9 +672,22 @@ impl Settings {
         settings.client.insecure = true;
         settings.client.allow_anonymous_connect_without_token = true;
         settings.http_api.insecure = true;
+        settings.http_stream.enabled = true;
+        settings.sse.enabled = true;
+        settings.uni_websocket.enabled = true;
+        settings.uni_sse.enabled = true;
+        settings.uni_http_stream.enabled = true;
         settings.channel.allow_unknown_namespaces = true;
         settings.channel.without_namespace = ChannelOptions::dev();
         settings
+    }
+}
+
+impl Settings {
+    /// Whether there are clients whose commands come to `emulation.handler_prefix`.
+    #[must_use]
+    pub fn emulates(&self) -> bool {
+        self.http_stream.enabled || self.sse.enabled
     }
 }
 

@@ -121,8 +121,8 @@ fn centrifugo_options_are_known_by_name() {
         ],
     );
     bad(
-        sets(&["sse.enabled=true"]),
-        &[&format!(r#"--set sse.enabled: "sse.enabled" {says} (found true); remove it"#)],
+        sets(&["swagger.enabled=true"]),
+        &[&format!(r#"--set swagger.enabled: "swagger.enabled" {says} (found true); remove it"#)],
     );
     let harmless = r#"{"admin": {"enabled": false, "password": "x"}, "engine": {"type": "memory"},
         "usage_stats": {"disabled": true}, "http_server": {"tls": {"enabled": false}}, "proxies": [],

@@ -2,10 +2,18 @@
 
 use super::{
     client::Wish,
+    emulation::Emulation,
     knobs::{CHANNELS, USERS},
     world::{Input, Socket, World},
 };
-use crate::{broker::core::SessionStart, model::Protocol, wire::deflate::Window};
+use crate::{
+    broker::{
+        core::{SessionStart, Uplink},
+        outbox::Framing,
+    },
+    model::Protocol,
+    wire::deflate::Window,
+};
 use std::collections::VecDeque;
 
 impl World {
@@ -30,6 +38,9 @@ impl World {
         }
         if self.chance(self.knobs.silent) && self.clients[index].connected {
             self.clients[index].silent = true;
+        }
+        if self.chance(self.knobs.lie) {
+            self.forge(index);
         }
         if self.chance(self.knobs.garbage) {
             self.count("act: garbage");
@@ -105,34 +116,45 @@ impl World {
 
     fn connect(&mut self, index: usize) {
         let core = self.rng.below(self.knobs.cores as u64) as usize;
+        let websocket_pings = self.rng.below(4) == 0;
+        let deflate = [None, None, Some(Window::Bits9), Some(Window::Bits15)][self.rng.below(4) as usize];
+        let protocol = self.clients[index].protocol;
+        let emulation = Emulation::draw(&mut self.rng, self.knobs.cores, protocol);
+        let start = match &emulation {
+            None => SessionStart {
+                websocket_pings,
+                ..SessionStart::new(protocol, Framing::websocket(protocol, deflate))
+            },
+            Some(it) => SessionStart { uplink: Uplink::Requests, ..SessionStart::new(protocol, it.framing) },
+        };
+        let framing = start.framing;
         let host = &mut self.hosts[core];
         let socket = Socket {
             client: index,
             input: VecDeque::new(),
             paused: false,
+            framing,
             wants_room: false,
             dead: false,
             swallows: false,
             closing_ms: None,
         };
         let conn = host.sockets.insert(socket);
-        let websocket_pings = self.rng.below(4) == 0;
-        let deflate = [None, None, Some(Window::Bits9), Some(Window::Bits15)][self.rng.below(4) as usize];
-        let protocol = self.clients[index].protocol;
         let named = self.rng.below(1000) < self.knobs.users;
         let user: Option<std::sync::Arc<str>> =
             named.then(|| USERS[self.rng.below(USERS.len() as u64) as usize].into());
         self.clients[index].user = user.as_deref().unwrap_or_default().to_owned();
         self.clients[index].may_be_displaced = named && self.knobs.users_limited;
-        host.opening.push((conn, SessionStart { protocol, websocket: true, websocket_pings, deflate, user }));
+        self.hosts[core].opening.push((conn, SessionStart { user, ..start }));
         let returns = !self.clients[index].memory.is_empty();
         self.count(if returns { "act: reconnect and recover" } else { "act: connect" });
         let client = &mut self.clients[index];
         // A socket that takes little per turn cannot keep up, nor a queue that holds no recovery.
         client.was_stalled =
             self.knobs.socket_bytes < 8192 || self.queue_max < 16_384 || self.knobs.short > 0;
-        client.websocket_pings = websocket_pings;
+        client.websocket_pings = websocket_pings && emulation.is_none();
         client.deflates = deflate.is_some();
+        client.emulation = emulation;
         client.connect(core, conn);
         // SDKs send their subscribes in the same message.
         let channels: Vec<_> = client.memory.keys().cloned().collect();
@@ -151,7 +173,7 @@ impl World {
                 socket.dead = true;
                 host.ended.push(conn);
             }
-            self.clients[index].lost();
+            self.lose(index);
         }
     }
 
@@ -162,12 +184,17 @@ impl World {
                 socket.swallows = true;
                 socket.input.clear();
             }
-            self.clients[index].lost();
+            self.lose(index);
         }
     }
 
     fn send(&mut self, index: usize, message: Input) {
         let Some((core, conn)) = self.clients[index].at else { return };
+        let message = match &mut self.clients[index].emulation {
+            Some(emulation) => emulation.post(message),
+            None => Some(message),
+        };
+        let Some(message) = message else { return };
         if let Some(socket) = self.hosts[core].sockets.get_mut(conn) {
             socket.input.push_back(message);
         }

@@ -18,6 +18,11 @@ pub enum Call {
         payload: Vec<u8>,
     },
     Any,
+    /// A request of a client for its session.
+    Post {
+        client: usize,
+        incarnation: usize,
+    },
     /// Asked at the end: everything must agree with it.
     Top(&'static str),
     Present(&'static str),
@@ -141,6 +146,7 @@ impl World {
             (Call::Present(channel), Ok(ApiReply::Presence(clients))) => {
                 self.present.insert(channel, clients.to_vec());
             }
+            (Call::Post { client, incarnation }, reply) => self.on_posted(client, incarnation, reply),
             (Call::Any, _) | (Call::Publish { .. }, Err(_)) => {}
             (call, reply) => panic!("{call:?}: {reply:?}"),
         }

@@ -19,6 +19,9 @@ use crate::{
 impl Client {
     /// Reads what is in the socket: whole frames, in order.
     pub fn read(&mut self, truth: &mut Truth, coverage: &mut Coverage) {
+        if let Some(framing) = self.emulation.as_ref().map(|emulation| emulation.framing) {
+            return self.read_body(framing, truth, coverage);
+        }
         self.buffer.append(&mut self.socket);
         let buffer = std::mem::take(&mut self.buffer);
         let mut rest = buffer.as_slice();
@@ -64,6 +67,8 @@ impl Client {
         let allowed = match code {
             3008 | 3009 | 3012 => self.was_stalled || (code == 3012 && self.silent),
             3501 => self.was_rude,
+            // Requests come however much waits.
+            3013 => self.emulation.is_some(),
             // A server-side subscription that lost publications, or the server API.
             3010 => self.subs.values().any(|sub| sub.server_side),
             // Another session of its user, or too many of them.
@@ -80,7 +85,12 @@ impl Client {
         assert!(allowed, "client {}: closed with {code}: {self:?}", self.index);
     }
 
-    fn on_message(&mut self, message: ServerMessage<'_>, truth: &mut Truth, coverage: &mut Coverage) {
+    pub(super) fn on_message(
+        &mut self,
+        message: ServerMessage<'_>,
+        truth: &mut Truth,
+        coverage: &mut Coverage,
+    ) {
         match message {
             ServerMessage::Ping => {
                 assert!(!self.websocket_pings, "client {}: a ping of the protocol", self.index);
@@ -123,6 +133,10 @@ impl Client {
             (Expect::Connect, ServerReply::Connect(result)) => {
                 self.connected = true;
                 self.id = result.client.into_owned();
+                match &mut self.emulation {
+                    Some(emulation) => emulation.session = result.session.into_owned(),
+                    None => assert_eq!(result.session, "", "client {}: a session to be named", self.index),
+                }
             }
             // The owner of its user did not answer in time: it may try again.
             (Expect::Connect, ServerReply::Error { code: 100, .. }) => {
@@ -381,6 +395,12 @@ impl Client {
             ServerPush::Refresh { expires, ttl } => {
                 assert_eq!(expires, ttl > 0);
                 *coverage.entry("push: refresh".into()).or_default() += 1;
+            }
+            ServerPush::Disconnect { code, .. } if self.emulation.is_some() => {
+                let code = u16::try_from(code).expect("a code");
+                self.closed = Some(code);
+                *coverage.entry(format!("close: {code}")).or_default() += 1;
+                self.check_close(code);
             }
             other => panic!("client {}: {other:?}", self.index),
         }

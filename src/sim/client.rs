@@ -1,6 +1,6 @@
 //! One client: what it sends and what it believes. What it checks of all it is told is in `check`.
 
-use super::{filter::Filter, knobs, truth::Truth};
+use super::{emulation::Emulation, filter::Filter, knobs, truth::Truth};
 use crate::{
     model::{ConnKey, Protocol},
     stdx::rng::Rng,
@@ -127,6 +127,8 @@ pub struct Client {
     pub pongs: usize,
     /// permessage-deflate was agreed on.
     pub deflates: bool,
+    /// Set when what the client says goes by requests of their own.
+    pub emulation: Option<Emulation>,
     pub inflater: Inflater,
     /// What this connection did that allows the server to cut it.
     pub was_stalled: bool,
@@ -163,6 +165,7 @@ impl Client {
             websocket_pings: false,
             pongs: 0,
             deflates: false,
+            emulation: None,
             inflater: Inflater::default(),
             was_stalled: false,
             was_rude: false,
@@ -199,6 +202,7 @@ impl Client {
         self.refused = false;
         self.pongs = 0;
         self.closed = None;
+        self.emulation = None;
     }
 
     /// Adds a command to what is sent next, in one message with what is there.

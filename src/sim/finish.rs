@@ -2,6 +2,7 @@
 
 use super::{
     api::Call,
+    emulation::Emulation,
     knobs::{self, CHANNELS},
     world::World,
 };
@@ -144,7 +145,10 @@ impl World {
                 self.turn(at);
             }
             let quiet = self.mesh.iter().flatten().all(VecDeque::is_empty)
-                && self.clients.iter().all(|client| client.socket.is_empty())
+                && self.strays.is_empty()
+                && self.clients.iter().all(|client| {
+                    client.socket.is_empty() && client.emulation.as_ref().is_none_or(Emulation::is_quiet)
+                })
                 && self.hosts.iter_mut().all(|host| {
                     let cores = self.mesh.len();
                     host.ended.is_empty()

@@ -37,7 +37,7 @@ impl World {
             return;
         }
         for message in self.hosts[from].core.outgoing(to as CoreId).iter() {
-            if let Mesh::Ask { id, .. } = message {
+            if let Mesh::Ask { id, .. } | Mesh::Emulate { id, .. } = message {
                 self.asks[from].entry(*id).or_insert(Asked { to, kind: "", expired: false });
             }
         }
@@ -101,6 +101,7 @@ impl World {
                 Ask::Act { .. } => "mesh: ask Act",
             },
             Mesh::Answer { answer, .. } => match **answer {
+                Answer::Emulated => "mesh: answer Emulated",
                 Answer::Subscribed(_) => "mesh: answer Subscribed",
                 Answer::Error(_) => "mesh: answer Error",
                 _ => "mesh: answer",
@@ -111,6 +112,7 @@ impl World {
                 Forward::Leave(_) => "mesh: forward Leave",
                 Forward::Gap => "mesh: forward Gap",
             },
+            Mesh::Emulate { .. } => "mesh: emulate",
             Mesh::Tell(tell) => match tell {
                 Tell::Unsubscribe { .. } => "mesh: tell Unsubscribe",
                 Tell::Presence { .. } => "mesh: tell Presence",

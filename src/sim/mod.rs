@@ -19,6 +19,7 @@ mod acts;
 mod api;
 mod check;
 mod client;
+mod emulation;
 mod filter;
 mod finish;
 mod knobs;
@@ -100,6 +101,8 @@ const MUST_HAPPEN: &[&str] = &[
     "mesh: forward Leave",
     "mesh: forward Gap",
     "mesh: tell Unsubscribe",
+    "mesh: emulate",
+    "mesh: answer Emulated",
     "mesh: survey",
     "mesh: survey answer",
     "mesh: full",
@@ -110,6 +113,7 @@ const MUST_HAPPEN: &[&str] = &[
     "close: 3009",
     "close: 3010",
     "close: 3012",
+    "close: 3013",
     "close: 3501",
     "close: 4500",
     "push: unsubscribe 2000",
@@ -141,6 +145,12 @@ const MUST_HAPPEN: &[&str] = &[
     "push: numbered",
     "ping: protocol",
     "ping: WebSocket",
+    "emulation: heard",
+    "emulation: no credit",
+    "emulation: no answer in time",
+    "emulation: answered when the client was gone",
+    "emulation: late",
+    "emulation: forged",
     "pending: Subscribe answered",
     "pending: Subscribe expired",
     "pending: Subscribe late",

@@ -1,6 +1,9 @@
 //! The runtime's side of a connection: writes that go out whole, in part or not at all, and the end.
 
-use super::world::{Host, Socket, World};
+use super::{
+    emulation,
+    world::{Host, Socket, World},
+};
 use crate::{
     broker::core::ShortWrite,
     model::{ConnKey, Disconnect},
@@ -89,7 +92,7 @@ impl World {
             // The client reads what is left, then the end of the stream.
             self.clients[socket.client].stalled = false;
             self.read(socket.client);
-            self.clients[socket.client].lost();
+            self.lose(socket.client);
         }
     }
 
@@ -100,6 +103,10 @@ impl World {
         socket.closing_ms = Some(self.now.ms);
         if matches!(disconnect.code, 3008 | 3009) {
             core.drop_queue(conn);
+        }
+        if !socket.framing.body_end().is_empty() {
+            let protocol = self.clients[socket.client].protocol;
+            return core.close_after_drain(conn, &emulation::last(protocol, socket.framing, disconnect));
         }
         let mut frame = vec![0x88, 2 + disconnect.reason.len() as u8];
         frame.extend_from_slice(&(disconnect.code as u16).to_be_bytes());

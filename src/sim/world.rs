@@ -1,10 +1,11 @@
 //! Cores, queues, sockets and clients, and the seed that moves them.
 
-use super::{Coverage, api::Call, client::Client, knobs::Knobs, mesh::Asked, truth::Truth};
+use super::{Coverage, api::Call, client::Client, emulation::Stray, knobs::Knobs, mesh::Asked, truth::Truth};
 use crate::{
     broker::{
         core::{Core, Seat, SessionStart},
         mesh::{AskKey, Mesh},
+        outbox::Framing,
         seam::Effect,
     },
     config::Settings,
@@ -31,6 +32,7 @@ pub struct Socket {
     /// Messages the client sent, not read yet.
     pub input: VecDeque<Input>,
     pub paused: bool,
+    pub framing: Framing,
     /// A write was short: the core is told when there is room.
     pub wants_room: bool,
     /// The client vanished: writes fail.
@@ -71,6 +73,8 @@ pub struct World {
     pub(super) truth: Truth,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) calls_next: u64,
+    /// Requests that come when nobody waits for them any more.
+    pub(super) strays: Vec<Stray>,
     pub(super) tops: BTreeMap<&'static str, Position>,
     pub(super) present: BTreeMap<&'static str, Vec<Arc<ClientInfo>>>,
     pub coverage: Coverage,
@@ -85,7 +89,13 @@ impl World {
         let hash_key = rng.next_u64();
         let hosts = (0..knobs.cores)
             .map(|id| {
-                let seat = Seat { id: id as CoreId, cores: knobs.cores, seed: rng.next_u64(), hash_key };
+                let seat = Seat {
+                    id: id as CoreId,
+                    cores: knobs.cores,
+                    seed: rng.next_u64(),
+                    hash_key,
+                    node: "node".into(),
+                };
                 let core = Core::new(seat, Arc::clone(&settings), now);
                 Host { core, sockets: Slab::default(), ended: vec![], opening: vec![], paused_until: 0 }
             })
@@ -112,6 +122,7 @@ impl World {
             truth: Truth::default(),
             calls: BTreeMap::new(),
             calls_next: 0,
+            strays: Vec::new(),
             tops: BTreeMap::new(),
             present: BTreeMap::new(),
             coverage: Coverage::new(),
@@ -182,6 +193,7 @@ impl World {
             }
         }
         self.deliver_input(at);
+        self.take_requests(at);
         for from in 0..self.knobs.cores {
             let most = 1 + self.rng.below(3);
             for _ in 0..most {

@@ -5,6 +5,7 @@ use super::{
     gate::{Gate, TurnedAway},
     http::{Identity, Site},
     log::Log,
+    stream::Stream,
     timer::{Fired, Timer},
     websocket::WebSocket,
 };
@@ -76,6 +77,7 @@ impl Shared {
 pub(super) enum Conn {
     Http(Box<HttpConn>),
     WebSocket(WebSocket),
+    Stream(Stream),
     /// Nothing is read any more; what waits is written until the deadline.
     Closing(Timer),
 }
@@ -147,7 +149,8 @@ impl CoreDriver {
     ) -> Self {
         let id = CoreId::try_from(seat.core).unwrap_or(CoreId::MAX);
         let now = Now::default();
-        let broker_seat = Seat { id, cores: seat.cores, seed, hash_key };
+        let node = identity.uid.as_str().into();
+        let broker_seat = Seat { id, cores: seat.cores, seed, hash_key, node };
         Self {
             core: Core::new(broker_seat, Arc::clone(settings), now),
             site: Site::new(
@@ -223,7 +226,7 @@ impl CoreDriver {
             let outcome = match self.conns.get_mut(conn) {
                 Some(Conn::Http(http)) => http.timer.fired(self.now.ms),
                 Some(Conn::Closing(timer)) => timer.fired(self.now.ms),
-                Some(Conn::WebSocket(_)) | None => Fired::Stale,
+                Some(Conn::WebSocket(_) | Conn::Stream(_)) | None => Fired::Stale,
             };
             match (outcome, self.conns.get(conn)) {
                 (Fired::Again(at_ms), _) => self.wheel.insert(at_ms, bits),
@@ -264,6 +267,7 @@ impl CoreDriver {
     fn on_close(&mut self, conn: ConnKey, disconnect: &Disconnect) {
         match self.conns.get(conn) {
             Some(Conn::WebSocket(_)) => self.close_websocket(conn, disconnect),
+            Some(Conn::Stream(_)) => self.close_stream(conn, disconnect),
             // Half a response is worse than none.
             Some(Conn::Http(_)) => {
                 self.core.drop_queue(conn);

@@ -3,14 +3,16 @@
 use super::{
     driver::{Conn, CoreDriver, Life, Order, ms},
     gate::TurnedAway,
-    http::{Http, Next, Response, Upgrade, metrics},
+    http::{Http, Next, Response, StreamStart, Upgrade, metrics},
     log::Level,
+    stream::Stream,
     timer::Timer,
     websocket::WebSocket,
 };
 use crate::{
     broker::{
-        core::SessionStart,
+        core::{SessionStart, Uplink},
+        outbox::Framing,
         seam::{ApiReply, ApiRequest},
     },
     metrics::{Counter, prometheus},
@@ -19,7 +21,10 @@ use crate::{
     stdx::slab::Key,
     wire::proxy_protocol,
 };
-use std::{net::SocketAddr, sync::atomic::Ordering};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering,
+};
 
 /// Bytes of responses handed to the outbox before the socket has taken them.
 const FEED_MAX: usize = 64 * 1024;
@@ -62,8 +67,15 @@ impl HttpConn {
 pub(super) struct Asked {
     conn: ConnKey,
     exchange: u64,
-    /// `None`: for the metrics.
-    step: Option<usize>,
+    about: About,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum About {
+    Metrics,
+    /// A step of a call of the server API.
+    Call(usize),
+    Emulation,
 }
 
 impl CoreDriver {
@@ -80,7 +92,15 @@ impl CoreDriver {
                     }
                 }
                 Next::Call(exchange) => self.start_calls(conn, exchange),
-                Next::Metrics(exchange) => self.ask(Asked { conn, exchange, step: None }, ApiRequest::Info),
+                Next::Metrics(exchange) => {
+                    self.ask(Asked { conn, exchange, about: About::Metrics }, ApiRequest::Info);
+                }
+                Next::Emulate { exchange, session, commands } => {
+                    let call = self.calls.insert(Asked { conn, exchange, about: About::Emulation });
+                    self.core.emulate(call.to_bits(), &session, &commands);
+                    self.late = true;
+                }
+                Next::Stream(start) => return self.start_stream(conn, *start),
                 Next::Upgrade(upgrade) => return self.upgrade(conn, &upgrade),
             }
         }
@@ -114,7 +134,7 @@ impl CoreDriver {
     fn start_calls(&mut self, conn: ConnKey, exchange: u64) {
         while let Some(Conn::Http(state)) = self.conns.get_mut(conn) {
             let Some((step, request)) = state.http.start_call(exchange) else { return };
-            self.ask(Asked { conn, exchange, step: Some(step) }, request);
+            self.ask(Asked { conn, exchange, about: About::Call(step) }, request);
         }
     }
 
@@ -130,11 +150,11 @@ impl CoreDriver {
     }
 
     pub(super) fn on_reply(&mut self, call: Key, reply: Result<ApiReply, ErrorCode>) {
-        let Some(Asked { conn, exchange, step }) = self.calls.remove(call) else { return };
+        let Some(Asked { conn, exchange, about }) = self.calls.remove(call) else { return };
         // Whoever asked may have gone.
         let Some(Conn::Http(state)) = self.conns.get_mut(conn) else { return };
-        match step {
-            None => {
+        match about {
+            About::Metrics => {
                 let response = match reply {
                     Ok(ApiReply::Stats { cores, cores_total }) => {
                         self.shared.scrapes.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +165,8 @@ impl CoreDriver {
                 };
                 state.http.answer_metrics(exchange, response);
             }
-            Some(step) => {
+            About::Emulation => state.http.answer_emulation(exchange, reply.map(|_| ())),
+            About::Call(step) => {
                 state.http.answer_call(exchange, step, reply, &self.site, self.now);
                 self.start_calls(conn, exchange);
             }
@@ -237,43 +258,75 @@ impl CoreDriver {
         }
     }
 
-    fn upgrade(&mut self, conn: ConnKey, upgrade: &Upgrade) {
-        if let Err(reason) = self.enter(conn, upgrade.client) {
-            return self.turn_away(conn, upgrade, reason);
-        }
-        let Some(Conn::Http(state)) = self.conns.get_mut(conn) else { return };
-        let mut rest = state.http.take_input();
+    /// The connection is not HTTP any more once `head` is sent, behind the answers that are owed. Returns what
+    /// came behind the request.
+    fn leave_http(&mut self, conn: ConnKey, head: &[u8]) -> Vec<u8> {
+        let Some(Conn::Http(state)) = self.conns.get_mut(conn) else { return Vec::new() };
+        let rest = state.http.take_input();
         if state.paused {
             self.orders.push((conn, Order::Resume));
         }
-        self.site.report(Level::Debug, format_args!("{}: WebSocket", upgrade.client));
         let earlier = state.http.take_output(usize::MAX);
         self.core.raw(conn, &earlier);
-        self.core.raw(conn, &upgrade.response);
+        self.core.raw(conn, head);
+        self.late = true;
+        rest
+    }
+
+    fn start_stream(&mut self, conn: ConnKey, start: StreamStart) {
+        let StreamStart { plan, commands } = start;
+        if let Err(reason) = self.enter(conn, plan.client) {
+            let response = Response::error(503).with_fields(&plan.cors);
+            return self.turn_away(conn, plan.client, reason, response);
+        }
+        let head = plan.head(self.site.date.at(self.now.unix_ms));
+        self.leave_http(conn, &head);
+        let uplink = plan.uplink;
+        let session =
+            SessionStart { uplink, user: plan.user, ..SessionStart::new(plan.protocol, plan.framing) };
+        self.core.start_session(conn, session);
+        self.conns.insert(conn, Conn::Stream(Stream::new(plan.protocol, plan.framing, plan.uplink)));
+        self.core.on_message(conn, &commands);
+    }
+
+    fn upgrade(&mut self, conn: ConnKey, upgrade: &Upgrade) {
+        if let Err(reason) = self.enter(conn, upgrade.client) {
+            return self.turn_away(conn, upgrade.client, reason, Response::error(503));
+        }
+        self.site.report(Level::Debug, format_args!("{}: WebSocket", upgrade.client));
+        let mut rest = self.leave_http(conn, &upgrade.response);
+        let window = upgrade.deflate.and_then(|agreement| agreement.window);
+        let framing = match &upgrade.listener {
+            Some(_) if !self.site.settings.uni_websocket.join_push_messages => Framing::WebSocketMessage,
+            _ => Framing::websocket(upgrade.protocol, window),
+        };
         self.core.start_session(
             conn,
             SessionStart {
-                protocol: upgrade.protocol,
-                websocket: true,
+                uplink: if upgrade.listener.is_some() { Uplink::None } else { Uplink::Connection },
                 websocket_pings: upgrade.websocket_pings,
-                deflate: upgrade.deflate.and_then(|agreement| agreement.window),
                 user: upgrade.user.clone(),
+                ..SessionStart::new(upgrade.protocol, framing)
             },
         );
-        self.conns.insert(conn, Conn::WebSocket(WebSocket::new(upgrade.deflate.is_some())));
-        self.late = true;
+        self.conns.insert(
+            conn,
+            Conn::WebSocket(WebSocket::new(upgrade.deflate.is_some(), upgrade.listener.is_some())),
+        );
+        if let Some(connect) = upgrade.listener.as_ref().filter(|connect| !connect.is_empty()) {
+            self.core.on_message(conn, connect.as_bytes());
+        }
         if !rest.is_empty() {
             self.on_frames(conn, &mut rest);
         }
     }
 
     /// Answers 503 to a client for whom there is no room.
-    fn turn_away(&mut self, conn: ConnKey, upgrade: &Upgrade, reason: TurnedAway) {
+    fn turn_away(&mut self, conn: ConnKey, client: IpAddr, reason: TurnedAway, response: Response) {
         self.core.counters().increment(Counter::ConnectionsTurnedAway);
-        let client = upgrade.client;
         self.site.report(Level::Info, format_args!("{client}: turned away with 503: {reason}"));
         if let Some(Conn::Http(state)) = self.conns.get_mut(conn) {
-            state.http.refuse(Response::error(503));
+            state.http.answer_last(response);
         }
         self.pump_http(conn);
     }

@@ -209,7 +209,7 @@ impl Driver for CoreDriver {
                 http.http.push(bytes);
                 self.pump_http(conn);
             }
-            Some(Conn::Closing(_)) | None => {}
+            Some(Conn::Stream(_) | Conn::Closing(_)) | None => {}
         }
     }
 

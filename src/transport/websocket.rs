@@ -2,8 +2,9 @@
 
 use super::driver::{Conn, CoreDriver};
 use crate::{
+    broker::{core::Uplink, outbox::Framing},
     metrics::Counter,
-    model::{ConnKey, Disconnect},
+    model::{ConnKey, Disconnect, Protocol},
     wire::websocket::{Decoder, Event, FrameError, Opcode, Options, Role, write_close, write_header},
 };
 
@@ -13,11 +14,13 @@ pub struct WebSocket {
     decoder: Decoder,
     /// permessage-deflate was agreed on.
     deflates: bool,
+    /// The client only listens.
+    listens: bool,
 }
 
 impl WebSocket {
-    pub fn new(deflates: bool) -> Self {
-        Self { decoder: Decoder::default(), deflates }
+    pub fn new(deflates: bool, listens: bool) -> Self {
+        Self { decoder: Decoder::default(), deflates, listens }
     }
 }
 
@@ -33,11 +36,12 @@ impl CoreDriver {
     pub(super) fn on_frames(&mut self, conn: ConnKey, bytes: &mut [u8]) {
         let Self { core, conns, site, inflater, .. } = self;
         let Some(Conn::WebSocket(websocket)) = conns.get_mut(conn) else { return };
-        let options = Options {
-            role: Role::Server,
-            message_size_limit: site.settings.websocket.message_size_limit,
-            compression: websocket.deflates,
+        let message_size_limit = if websocket.listens {
+            site.settings.uni_websocket.message_size_limit
+        } else {
+            site.settings.websocket.message_size_limit
         };
+        let options = Options { role: Role::Server, message_size_limit, compression: websocket.deflates };
         let mut frames = websocket.decoder.feed(bytes, &options);
         let ended = loop {
             match frames.next() {
@@ -112,6 +116,11 @@ impl CoreDriver {
         if let Ok(code) = u16::try_from(disconnect.code)
             && code != 3000
         {
+            if let Some(Conn::WebSocket(WebSocket { listens: true, .. })) = self.conns.get(conn) {
+                // Not every listener looks at close frames.
+                frame =
+                    super::stream::farewell(Protocol::Json, Framing::WebSocketText, Uplink::None, disconnect);
+            }
             write_close(&mut frame, code, &disconnect.reason);
         }
         self.close_soon(conn, &frame, within);

@@ -1,7 +1,7 @@
 //! Notes as messages of the client protocol.
 
 use super::{Class, Note};
-use crate::wire::client::{Push, encode_numbered_push, encode_push, separate};
+use crate::wire::client::{Push, encode_bare_push, encode_numbered_push, encode_push};
 
 /// Appends one note as one message; `frame_start` is where the frame's payload begins in `out`.
 pub(super) fn note(class: Class, channel: &str, note: &Note, out: &mut Vec<u8>, frame_start: usize) {
@@ -13,9 +13,10 @@ pub(super) fn note(class: Class, channel: &str, note: &Note, out: &mut Vec<u8>, 
         Note::Join(info) => Push::Join(info),
         Note::Leave(info) => Push::Leave(info),
     };
-    separate(class.protocol, out, frame_start);
-    match class.number {
-        0 => encode_push(class.protocol, channel, &push, out),
-        number => encode_numbered_push(class.protocol, number, &push, out),
-    }
+    let Class { framing, protocol, number, bare, .. } = class;
+    framing.add(protocol, out, frame_start, |out| match (bare, number) {
+        (false, 0) => encode_push(protocol, channel, &push, out),
+        (false, number) => encode_numbered_push(protocol, number, &push, out),
+        (true, _) => encode_bare_push(protocol, channel, &push, out),
+    });
 }

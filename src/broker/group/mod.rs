@@ -48,6 +48,8 @@ pub struct Class {
     pub conflate_ms: u32,
     /// Members are not told what they published themselves.
     pub no_echo: bool,
+    /// Members get bare pushes, without a reply around them.
+    pub bare: bool,
 }
 
 /// Something that happened in a channel and that its subscribers are told.
@@ -344,7 +346,13 @@ impl Groups {
                 });
             }
         } else {
-            let frames = share(group, &notes, self.frame_size_target, &mut self.frame, write);
+            let frames = share(
+                group,
+                &notes,
+                group.class.framing.frame_max(self.frame_size_target),
+                &mut self.frame,
+                write,
+            );
             counters.add(Counter::FramesShared, frames);
         }
         self.keep_list(notes);
@@ -399,7 +407,16 @@ impl Class {
     /// The class of those who wish nothing.
     #[must_use]
     pub const fn plain(framing: Framing, protocol: Protocol) -> Self {
-        Self { framing, protocol, join_leave: false, delta: false, number: 0, conflate_ms: 0, no_echo: false }
+        Self {
+            framing,
+            protocol,
+            join_leave: false,
+            delta: false,
+            number: 0,
+            conflate_ms: 0,
+            no_echo: false,
+            bare: false,
+        }
     }
 
     fn wants(self, note: &Note) -> bool {

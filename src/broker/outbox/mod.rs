@@ -18,7 +18,7 @@ mod segments;
 #[cfg(test)]
 mod tests;
 
-pub use framing::Framing;
+pub use framing::{Body, Framing};
 pub use segments::Span;
 
 use crate::{
@@ -198,8 +198,8 @@ impl WritePath {
     /// and the index at which the frame's payload begins, so that it can separate messages; it must append
     /// exactly one message. False, without a call, when the connection accepts nothing.
     pub fn message(&mut self, conn: ConnKey, encode: impl FnOnce(&mut Vec<u8>, usize)) -> bool {
-        let frame_max = self.limits.frame_size_target;
         let Some((queue, framing)) = self.admit(conn, 0) else { return false };
+        let frame_max = framing.frame_max(self.limits.frame_size_target);
         if self.queues[queue].message(framing, frame_max, &mut self.deflater, encode) {
             self.deflate_open.push(conn);
         }
@@ -226,11 +226,13 @@ impl WritePath {
     pub fn share(&mut self, framing: Framing, payload: &[u8]) -> Span {
         let deflated = framing.window().and_then(|window| self.deflater.deflate(window, payload));
         let (payload, deflated) = (deflated.unwrap_or(payload), deflated.is_some());
-        let header_len = framing.header_len(payload.len());
-        let (span, room) = self.segments.place(header_len + payload.len());
-        let (header, body) = room.split_at_mut(header_len);
+        let (header_len, trailer) = (framing.header_len(payload.len()), framing.trailer());
+        let (span, room) = self.segments.place(header_len + payload.len() + trailer.len());
+        let (header, rest) = room.split_at_mut(header_len);
+        let (body, end) = rest.split_at_mut(payload.len());
         framing.write_header(payload.len(), deflated, header);
         body.copy_from_slice(payload);
+        end.copy_from_slice(trailer);
         span
     }
 

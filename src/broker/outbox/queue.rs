@@ -90,6 +90,10 @@ impl Queue {
             OpenFrame { header_at, payload_at: self.private.len(), framing }
         });
         let old_end = if self.frame.is_some() { self.private.len() } else { frame.header_at };
+        // What ends the frame moves behind the new message.
+        let trailer = framing.trailer();
+        let payload_end = if self.frame.is_some() { old_end - trailer.len() } else { self.private.len() };
+        self.private.truncate(payload_end);
         encode(&mut self.private, frame.payload_at);
         let payload_len = self.private.len() - frame.payload_at;
         if payload_len == 0 {
@@ -97,7 +101,8 @@ impl Queue {
             return false;
         }
         let frame = self.write_header(framing, frame, payload_len);
-        let kind = if framing == Framing::Raw { UNFRAMED } else { PRIVATE };
+        self.private.extend_from_slice(trailer);
+        let kind = if framing.has_frames() { PRIVATE } else { UNFRAMED };
         self.added_private(kind, old_end);
         self.frame = Some(frame);
         if payload_len >= frame_max {
@@ -147,7 +152,7 @@ impl Queue {
         let old_end = self.private.len();
         self.private.extend_from_slice(bytes);
         if !bytes.is_empty() {
-            let kind = if framing == Framing::Raw { UNFRAMED } else { PRIVATE };
+            let kind = if framing.has_frames() { PRIVATE } else { UNFRAMED };
             self.added_private(kind, old_end);
         }
     }
@@ -288,7 +293,7 @@ impl Queue {
     pub fn drop_unbegun(&mut self, framing: Framing, segments: &mut Segments) {
         self.frame = None;
         let begun = match self.pieces.first() {
-            Some(&first) if self.sent > 0 && framing != Framing::Raw => match first.segment {
+            Some(&first) if self.sent > 0 && framing.has_frames() => match first.segment {
                 UNFRAMED => (0, first.len()),
                 _ => frame_around(self.bytes(first, segments), self.sent),
             },

@@ -1,6 +1,8 @@
 //! `connect`: who the client is, what it is told, and the subscriptions that come with it.
 
-use super::{Account, Refusal, State, Step, connecting::Coming, keys::Purpose, subscribe::Joining};
+use super::{
+    Account, Refusal, State, Step, connecting::Coming, keys::Purpose, listen::refusal, subscribe::Joining,
+};
 use crate::{
     auth::{ConnectClaims, Refused, ServerSub},
     broker::{
@@ -11,7 +13,7 @@ use crate::{
         permission::{Grants, Verb},
     },
     model::{ClientInfo, ConnKey, Disconnect, ErrorCode},
-    wire::client::{ConnectRequest, ConnectResult, Reply, SubscribeResult},
+    wire::client::{ConnectRequest, ConnectResult, Push, Reply, SubscribeResult},
 };
 use std::sync::Arc;
 
@@ -206,6 +208,9 @@ impl Core {
 
     /// The client is told why, and has a moment to go. What it sends behind is ignored.
     pub(super) fn refuse_connect(&mut self, conn: ConnKey, id: u32, error: ErrorCode) -> Step {
+        if self.sessions.get(conn).is_some_and(|session| session.is_bare()) {
+            return self.end(conn, refusal(error));
+        }
         self.reply(conn, id, &Reply::Error(error));
         let due_ms = self.now.ms + REFUSED_CLOSE_MS;
         if let Some(session) = self.sessions.get_mut(conn) {
@@ -225,6 +230,10 @@ impl Core {
         subs: &[(&str, SubscribeResult<'_>)],
     ) {
         let (ping, pong) = self.announced_ping(conn);
+        let session = self.session_id(conn, info.client);
+        let bare = self.sessions.get(conn).is_some_and(|session| session.is_bare());
+        // Only requests of the client's own have to find it.
+        let node = if session.is_empty() || bare { "".into() } else { Arc::clone(&self.node) };
         let time_ms = if self.settings.client.connect_include_server_time { self.now.unix_ms } else { 0 };
         let result = ConnectResult {
             client: info.client,
@@ -235,11 +244,15 @@ impl Core {
             subs,
             ping,
             pong,
-            session: "",
-            node: "",
+            session: &session,
+            node: &node,
             time_ms,
         };
-        self.reply(conn, id, &Reply::Connect(&result));
+        if bare {
+            self.push(conn, "", &Push::Connect(&result));
+        } else {
+            self.reply(conn, id, &Reply::Connect(&result));
+        }
     }
 
     fn subscribe_at_connect(&mut self, conn: ConnKey, coming: Vec<Coming>) -> Step {
@@ -271,12 +284,14 @@ impl Core {
 
     /// Ping interval in seconds and whether pongs are expected; both absent when pings are WebSocket frames.
     fn announced_ping(&self, conn: ConnKey) -> (u32, bool) {
-        if self.sessions.get(conn).is_none_or(|session| session.websocket_pings) {
+        let Some(session) = self.sessions.get(conn) else { return (0, false) };
+        let bare = session.is_bare();
+        if session.websocket_pings && !bare {
             return (0, false);
         }
         let client = &self.settings.client;
         let seconds = u32::try_from(client.ping_interval.as_secs()).unwrap_or(u32::MAX);
-        (seconds, seconds > 0 && !client.pong_timeout.is_zero())
+        (seconds, seconds > 0 && !client.pong_timeout.is_zero() && !bare)
     }
 }
 

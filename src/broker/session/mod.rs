@@ -8,6 +8,7 @@ mod connecting;
 mod expiry;
 mod history;
 mod keys;
+mod listen;
 mod map;
 mod ping;
 mod presence;
@@ -21,7 +22,7 @@ pub use connecting::Connecting;
 pub(super) use subscribe::Joining;
 
 use super::{
-    core::Core,
+    core::{Core, Uplink},
     group::{GroupKey, info_is_json, publication_is_json},
     hub::HubKey,
     mesh::AskKey,
@@ -45,6 +46,7 @@ pub struct Session {
     pub websocket_pings: bool,
     /// A number may stand for the name of a channel, if the client says so.
     pub reads_numbers: bool,
+    pub uplink: Uplink,
     /// The user a proxy vouches for.
     pub header_user: Option<Arc<str>>,
     /// What its connection token said; none without one.
@@ -167,6 +169,7 @@ impl Session {
             state: State::New,
             websocket_pings,
             reads_numbers: protocol == Protocol::Json,
+            uplink: Uplink::Connection,
             header_user: None,
             account: None,
             connecting: None,
@@ -180,6 +183,12 @@ impl Session {
             pings_out: 0,
             wheel_ms: u64::MAX,
         }
+    }
+
+    /// The client only listens: what it is told are bare pushes.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.uplink == Uplink::None
     }
 
     #[must_use]
@@ -220,6 +229,9 @@ impl Core {
     fn run(&mut self, conn: ConnKey, message: &[u8]) {
         let size_max = self.settings.websocket.message_size_limit;
         let Some(session) = self.sessions.get(conn) else { return };
+        if session.is_bare() {
+            return self.listen(conn, message);
+        }
         let mut commands = client::decode(session.protocol, message);
         loop {
             let rest = commands.rest();
@@ -267,24 +279,23 @@ impl Core {
     /// Queues one reply. Nothing happens when the session is gone.
     pub(super) fn reply(&mut self, conn: ConnKey, id: u32, reply: &Reply<'_>) {
         let Some(session) = self.sessions.get(conn) else { return };
-        let protocol = session.protocol;
+        let (protocol, framing) = (session.protocol, session.framing);
         self.counters.increment(Counter::RepliesSent);
         if matches!(reply, Reply::Error(_) | Reply::CustomError { .. }) {
             self.counters.increment(Counter::ReplyErrors);
         }
         self.write.message(conn, |out, frame_start| {
-            client::separate(protocol, out, frame_start);
-            client::encode_reply(protocol, id, reply, out);
+            framing.add(protocol, out, frame_start, |out| client::encode_reply(protocol, id, reply, out));
         });
     }
 
     /// Queues one push that only this client gets.
     pub(super) fn push(&mut self, conn: ConnKey, channel: &str, push: &Push<'_>) {
         let Some(session) = self.sessions.get(conn) else { return };
-        let protocol = session.protocol;
+        let (protocol, framing, bare) = (session.protocol, session.framing, session.is_bare());
+        let encode = if bare { client::encode_bare_push } else { client::encode_push };
         self.write.message(conn, |out, frame_start| {
-            client::separate(protocol, out, frame_start);
-            client::encode_push(protocol, channel, push, out);
+            framing.add(protocol, out, frame_start, |out| encode(protocol, channel, push, out));
         });
     }
 

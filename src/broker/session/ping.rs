@@ -93,17 +93,20 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.due_ms = next_ms;
         session.pings_out = session.pings_out.saturating_add(1);
+        let bare = session.is_bare();
+        // Who only listens has nothing to answer with but the frames of a WebSocket.
+        let answers = !bare || session.websocket_pings;
         // A ping behind an unanswered one does not give the peer more time.
-        if pong_timeout_ms > 0 && session.pong_due_ms == 0 {
+        if answers && pong_timeout_ms > 0 && session.pong_due_ms == 0 {
             session.pong_due_ms = now_ms + pong_timeout_ms;
         }
-        let (protocol, websocket) = (session.protocol, session.websocket_pings);
+        let (protocol, framing, websocket) = (session.protocol, session.framing, session.websocket_pings);
         if websocket {
             self.write.raw(conn, &WEBSOCKET_PING);
-        } else {
+        }
+        if !websocket || bare {
             self.write.message(conn, |out, frame_start| {
-                client::separate(protocol, out, frame_start);
-                out.extend_from_slice(client::ping(protocol));
+                framing.add(protocol, out, frame_start, |out| out.extend_from_slice(client::ping(protocol)));
             });
         }
     }

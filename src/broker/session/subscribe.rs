@@ -398,7 +398,8 @@ impl Core {
         let Grants { join_leave, delta, conflate_ms, no_echo, .. } = grants;
         let number = if grants.numbered { number(hub) } else { 0 };
         let plain = Class::plain(session.framing, session.protocol);
-        let class = Class { join_leave, delta, number, conflate_ms, no_echo, ..plain };
+        let class =
+            Class { join_leave, delta, number, conflate_ms, no_echo, bare: session.is_bare(), ..plain };
         let Some(channel) = self.hub.get_mut(hub) else { return };
         channel.live += 1;
         channel.has_quiet |= no_echo;

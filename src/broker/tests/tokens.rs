@@ -6,6 +6,7 @@ use crate::{
     broker::{
         core::SessionStart,
         mesh::{Answer, Ask, Forward, Mesh, Subscribed},
+        outbox::Framing,
         seam::{ApiRequest, PublishOptions},
     },
     config::{ChannelOptions, Namespace, Settings},
@@ -144,13 +145,7 @@ fn a_header_names_the_user_and_a_token_wins() {
         let conn = Key { index, generation: 1 };
         one.core.open(conn);
         let user = Some("7".into());
-        let start = SessionStart {
-            protocol: Protocol::Json,
-            websocket: true,
-            websocket_pings: false,
-            deflate: None,
-            user,
-        };
+        let start = SessionStart { user, ..SessionStart::new(Protocol::Json, Framing::WebSocketText) };
         one.core.start_session(conn, start);
         one.hear(conn, said);
         one.hear(conn, r#"{"id":2,"subscribe":{"channel":"d#7"}}"#)

@@ -5,6 +5,7 @@ use crate::{
     broker::{
         core::SessionStart,
         mesh::{Answer, Ask, Mesh, Survey, SurveyAnswer, Tell, Whom},
+        outbox::Framing,
         seam::{ApiReply, ApiRequest, Refresh, Target},
     },
     config::Settings,
@@ -17,13 +18,8 @@ fn connect(one: &mut One, user: &str) -> ConnKey {
     let conn = ConnKey { index: one.conns, generation: 7 };
     one.conns += 1;
     one.core.open(conn);
-    let start = SessionStart {
-        protocol: Protocol::Json,
-        websocket: true,
-        websocket_pings: false,
-        deflate: None,
-        user: Some(user.into()),
-    };
+    let user = Some(user.into());
+    let start = SessionStart { user, ..SessionStart::new(Protocol::Json, Framing::WebSocketText) };
     one.core.start_session(conn, start);
     one.say(conn, r#"{"id":1,"connect":{}}"#);
     one.turn();

@@ -6,24 +6,28 @@
 //! or the body) nothing that follows can be trusted, so the connection ends with that response.
 
 mod body;
+mod cors;
 pub mod date;
 pub mod metrics;
 pub mod response;
 pub mod route;
 mod site;
+mod stream;
 
 pub use response::Response;
 pub use site::{Identity, Site, Upgrade};
+pub use stream::StreamStart;
 
 use self::{
     body::Gathering,
-    response::Manner,
+    response::{Fields, Manner},
     site::{Plan, Target},
 };
 use crate::{
     api::{Call, ErrorMode},
     broker::seam::{ApiReply, ApiRequest},
-    model::{ErrorCode, Now},
+    model::{ErrorCode, Now, Protocol},
+    wire::client::decode_emulation,
     wire::http::{BodyDecoder, CONTINUE, EMPTY_HEADER, Framing, HeadLimits, Request, parse_head},
 };
 use std::{collections::VecDeque, net::SocketAddr};
@@ -62,6 +66,10 @@ struct Exchange {
 enum State {
     Call(Box<Call>),
     Metrics,
+    /// Waits for the session to have its commands; for the response then.
+    Emulation(Fields),
+    /// A session begins once this is the first.
+    Stream(Box<StreamStart>),
     /// `100 Continue`; not an answer yet.
     Continue,
     Done(Response),
@@ -76,6 +84,10 @@ pub enum Next {
     Call(u64),
     /// Ask every core for its counters, and render them as metrics: see [`Http::answer_metrics`].
     Metrics(u64),
+    /// Hand these commands to their session: see [`Http::answer_emulation`].
+    Emulate { exchange: u64, session: String, commands: Vec<u8> },
+    /// The response is a session from here on.
+    Stream(Box<StreamStart>),
     /// Not HTTP any more. What follows the head is in [`Http::take_input`].
     Upgrade(Upgrade),
 }
@@ -188,6 +200,13 @@ impl Http {
         loop {
             // Answers that are there make room for requests.
             self.advance(site, now);
+            if let Some(start) = self.take_stream() {
+                if !site.draining {
+                    return Next::Stream(start);
+                }
+                self.answer_last(Response::error(503).with_fields(&start.plan.cors));
+                continue;
+            }
             if self.stopped || self.is_full(site) {
                 return Next::Wait;
             }
@@ -199,7 +218,10 @@ impl Http {
                 }
             };
             match gathering.feed(&self.input[self.used..]) {
-                Err(error) => self.refuse(Response::error(error.status())),
+                Err(error) => {
+                    let response = Response::error(error.status()).with_fields(gathering.plan.cors());
+                    self.refuse(response);
+                }
                 Ok((used, whole)) => {
                     self.consume(used);
                     if !whole {
@@ -207,7 +229,7 @@ impl Http {
                         return Next::Wait;
                     }
                     let Gathering { plan, bytes, .. } = *gathering;
-                    if let Some(next) = self.run(plan, manner, &bytes) {
+                    if let Some(next) = self.run(plan, manner, &bytes, site) {
                         return next;
                     }
                 }
@@ -262,8 +284,8 @@ impl Http {
             self.end_exchange(manner, response);
             return Ok(true);
         }
-        match BodyDecoder::new(framing, server.body_size_max as u64) {
-            Err(error) => self.refuse(Response::error(error.status())),
+        match BodyDecoder::new(framing, plan.body_max(&site.settings) as u64) {
+            Err(error) => self.refuse(Response::error(error.status()).with_fields(plan.cors())),
             Ok(decoder) => {
                 if expects_continue && has_body && self.input().is_empty() {
                     let manner = Manner { keep_alive: true, ..manner };
@@ -276,7 +298,7 @@ impl Http {
     }
 
     /// Starts what a complete request asks for.
-    fn run(&mut self, plan: Plan, manner: Manner, body: &[u8]) -> Option<Next> {
+    fn run(&mut self, plan: Plan, mut manner: Manner, body: &[u8], site: &Site) -> Option<Next> {
         let number = self.first + self.exchanges.len() as u64;
         let (state, next) = match plan {
             Plan::Answer(response) => (State::Done(response), None),
@@ -284,6 +306,19 @@ impl Http {
             Plan::Api { method, mode } => match self::call(method.as_deref(), body, mode) {
                 Ok(call) => (State::Call(Box::new(call)), Some(Next::Call(number))),
                 Err(response) => (State::Done(response), None),
+            },
+            Plan::Stream(plan) => match plan.start(body) {
+                Ok(start) => {
+                    manner.keep_alive = false;
+                    (State::Stream(Box::new(start)), None)
+                }
+                Err(response) => (State::Done(response), None),
+            },
+            Plan::Emulation { protocol, cors } => match emulation(protocol, body, site) {
+                Ok((session, commands)) => {
+                    (State::Emulation(cors), Some(Next::Emulate { exchange: number, session, commands }))
+                }
+                Err(status) => (State::Done(Response::new(status, "", Vec::new()).with_fields(&cors)), None),
             },
         };
         self.begin_exchange(manner, state);
@@ -299,6 +334,11 @@ impl Http {
 
     fn end_exchange(&mut self, manner: Manner, response: Response) {
         self.begin_exchange(manner, State::Done(response));
+    }
+
+    /// The response to a request that was to change the language of the connection; nothing comes behind it.
+    pub fn answer_last(&mut self, response: Response) {
+        self.end_exchange(Manner::LAST, response);
     }
 
     /// Ends the connection with this response behind those that are owed.
@@ -350,12 +390,41 @@ impl Http {
         }
     }
 
+    /// The session has the commands of this exchange, or why not.
+    pub fn answer_emulation(&mut self, number: u64, reply: Result<(), ErrorCode>) {
+        if let Some(exchange) = self.exchange(number)
+            && let State::Emulation(cors) = &exchange.state
+        {
+            let status = match reply {
+                Ok(()) => 204,
+                Err(ErrorCode::TooManyRequests) => 503,
+                Err(_) => 500,
+            };
+            exchange.state = State::Done(Response::new(status, "", Vec::new()).with_fields(cors));
+        }
+    }
+
+    /// The session that is next, if one is.
+    fn take_stream(&mut self) -> Option<Box<StreamStart>> {
+        if !matches!(self.exchanges.front()?.state, State::Stream(_)) {
+            return None;
+        }
+        self.first += 1;
+        match self.exchanges.pop_front()?.state {
+            State::Stream(start) => Some(start),
+            _ => None,
+        }
+    }
+
     /// Moves finished responses from the front of the queue to the output.
     fn advance(&mut self, site: &mut Site, now: Now) {
         loop {
             match self.exchanges.front_mut() {
                 Some(Exchange { state: State::Call(call), .. }) if !call.is_finished() => return,
-                Some(Exchange { state: State::Metrics, .. }) | None => return,
+                Some(Exchange { state: State::Metrics | State::Emulation(_) | State::Stream(_), .. })
+                | None => {
+                    return;
+                }
                 Some(_) => {}
             }
             let Some(Exchange { manner, state }) = self.exchanges.pop_front() else { return };
@@ -370,11 +439,20 @@ impl Http {
                     Response::new(status, response::JSON, body)
                 }
                 State::Done(response) => response,
-                State::Metrics => return,
+                State::Metrics | State::Emulation(_) | State::Stream(_) => return,
             };
             response.write(&mut self.output, site.date.at(now.unix_ms), manner);
         }
     }
+}
+
+/// Session and commands of a request, or the status that says what is wrong with it.
+fn emulation(protocol: Protocol, body: &[u8], site: &Site) -> Result<(String, Vec<u8>), u16> {
+    let request = decode_emulation(protocol, body).map_err(|_| 400u16)?;
+    if request.node != site.identity.uid.as_str() {
+        return Err(404);
+    }
+    Ok((request.session.into_owned(), request.commands.into_owned()))
 }
 
 fn call(method: Option<&str>, body: &[u8], mode: ErrorMode) -> Result<Call, Response> {

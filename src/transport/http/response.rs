@@ -1,16 +1,19 @@
 //! Responses, from status to bytes.
 
 use crate::wire::http::{self, Version, reason_phrase};
+use std::borrow::Cow;
 
 pub const JSON: &str = "application/json";
 pub const TEXT: &str = "text/plain; charset=utf-8";
+
+/// More header fields of a response, name and value.
+pub type Fields = Vec<(&'static str, Cow<'static, str>)>;
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
     content_type: &'static str,
-    /// More header fields, name and value.
-    fields: Vec<(&'static str, &'static str)>,
+    fields: Fields,
     body: Vec<u8>,
 }
 
@@ -42,6 +45,12 @@ impl Response {
 
     #[must_use]
     pub fn with(mut self, fields: &[(&'static str, &'static str)]) -> Self {
+        self.fields.extend(fields.iter().map(|&(name, value)| (name, Cow::Borrowed(value))));
+        self
+    }
+
+    #[must_use]
+    pub fn with_fields(mut self, fields: &[(&'static str, Cow<'static, str>)]) -> Self {
         self.fields.extend_from_slice(fields);
         self
     }
@@ -49,7 +58,7 @@ impl Response {
     /// Appends head and body.
     pub fn write(&self, out: &mut Vec<u8>, date: &str, manner: Manner) {
         let mut headers: Vec<(&str, &str)> = vec![("Date", date)];
-        headers.extend_from_slice(&self.fields);
+        headers.extend(self.fields.iter().map(|(name, value)| (*name, &**value)));
         let head = http::Response {
             status: self.status,
             version: manner.version,

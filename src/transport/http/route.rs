@@ -7,6 +7,14 @@ pub enum Route<'a> {
     /// `/`: what is where.
     Index,
     WebSocket,
+    HttpStream,
+    Sse,
+    /// Commands of clients of the two.
+    Emulation,
+    /// Clients that only listen.
+    UniWebSocket,
+    UniHttpStream,
+    UniSse,
     Health,
     Metrics,
     /// A method of the server API, known or not.
@@ -22,9 +30,17 @@ impl Route<'_> {
     pub fn methods(self) -> &'static str {
         match self {
             Self::Api(_) | Self::ApiLegacy => "POST",
-            Self::WebSocket => "GET",
+            Self::HttpStream | Self::UniHttpStream | Self::Emulation => "POST, OPTIONS",
+            Self::Sse | Self::UniSse => "GET, POST, OPTIONS",
+            Self::WebSocket | Self::UniWebSocket => "GET",
             Self::Index | Self::Health | Self::Metrics | Self::NotFound => "GET, HEAD",
         }
+    }
+
+    /// Pages of other origins may ask, if `client.allowed_origins` says so.
+    #[must_use]
+    pub fn crosses_origins(self) -> bool {
+        matches!(self, Self::HttpStream | Self::Sse | Self::UniHttpStream | Self::UniSse | Self::Emulation)
     }
 
     #[must_use]
@@ -38,6 +54,24 @@ pub fn route<'a>(settings: &Settings, path: &'a str) -> Route<'a> {
     let api = &settings.http_api;
     if !settings.websocket.disabled && path == settings.websocket.handler_prefix {
         return Route::WebSocket;
+    }
+    if settings.http_stream.enabled && path == settings.http_stream.handler_prefix {
+        return Route::HttpStream;
+    }
+    if settings.sse.enabled && path == settings.sse.handler_prefix {
+        return Route::Sse;
+    }
+    if settings.uni_websocket.enabled && path == settings.uni_websocket.handler_prefix {
+        return Route::UniWebSocket;
+    }
+    if settings.uni_http_stream.enabled && path == settings.uni_http_stream.handler_prefix {
+        return Route::UniHttpStream;
+    }
+    if settings.uni_sse.enabled && path == settings.uni_sse.handler_prefix {
+        return Route::UniSse;
+    }
+    if settings.emulates() && path == settings.emulation.handler_prefix {
+        return Route::Emulation;
     }
     if settings.health.enabled && path == settings.health.handler_prefix {
         return Route::Health;
@@ -68,6 +102,8 @@ mod tests {
             ("/", Route::Index),
             ("/connection/websocket", Route::WebSocket),
             ("/connection/websocket/", Route::NotFound),
+            ("/connection/http_stream", Route::NotFound),
+            ("/emulation", Route::NotFound),
             ("/health", Route::Health),
             ("/health/", Route::NotFound),
             ("/metrics", Route::Metrics),
@@ -80,6 +116,22 @@ mod tests {
             ("/%68ealth", Route::NotFound),
         ] {
             assert_eq!(route(&settings, path), expected, "{path}");
+        }
+        let mut on = Settings::default();
+        on.sse.enabled = true;
+        on.uni_websocket.enabled = true;
+        on.uni_sse.enabled = true;
+        on.uni_http_stream.enabled = true;
+        for (path, expected) in [
+            ("/connection/sse", Route::Sse),
+            ("/connection/http_stream", Route::NotFound),
+            ("/emulation", Route::Emulation),
+            ("/connection/uni_websocket", Route::UniWebSocket),
+            ("/connection/uni_sse", Route::UniSse),
+            ("/connection/uni_http_stream", Route::UniHttpStream),
+            ("/emulation/", Route::NotFound),
+        ] {
+            assert_eq!(route(&on, path), expected, "{path}");
         }
         let mut off = Settings::default();
         off.websocket.disabled = true;

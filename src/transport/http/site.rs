@@ -1,9 +1,11 @@
 //! What this server answers where: decides from a request head, before its body is read.
 
 use super::{
+    cors,
     date::Date,
-    response::{self, Response},
+    response::{self, Fields, Response},
     route::{Route, route},
+    stream::{StreamPlan, content_protocol},
 };
 use crate::{
     api::{self, ErrorMode, key_is_right},
@@ -81,6 +83,33 @@ pub enum Plan {
         method: Option<String>,
         mode: ErrorMode,
     },
+    /// The response is a session.
+    Stream(Box<StreamPlan>),
+    /// Commands for a session that has its response elsewhere.
+    Emulation {
+        protocol: Protocol,
+        cors: Fields,
+    },
+}
+
+impl Plan {
+    /// What a page of another origin is told with every answer.
+    pub fn cors(&self) -> &[(&'static str, Cow<'static, str>)] {
+        match self {
+            Self::Stream(plan) => &plan.cors,
+            Self::Emulation { cors, .. } => cors,
+            Self::Answer(_) | Self::Metrics | Self::Api { .. } => &[],
+        }
+    }
+
+    /// Bytes the body of the request may have.
+    pub fn body_max(&self, settings: &Settings) -> usize {
+        match self {
+            Self::Stream(plan) => plan.body_max,
+            Self::Emulation { .. } => settings.emulation.max_request_body_size,
+            Self::Answer(_) | Self::Metrics | Self::Api { .. } => settings.http_server.body_size_max,
+        }
+    }
 }
 
 /// A WebSocket handshake that is granted.
@@ -97,6 +126,8 @@ pub struct Upgrade {
     pub client: IpAddr,
     /// What `client.user_id_http_header` says.
     pub user: Option<Arc<str>>,
+    /// The client only listens, and says this to connect; empty: its first message does.
+    pub listener: Option<String>,
 }
 
 impl Site {
@@ -166,16 +197,45 @@ impl Site {
         if !route.allows(request.method) {
             return answer(Response::error(405).with(&[("Allow", route.methods())]));
         }
+        let mut cors = Fields::new();
+        if route.crosses_origins() {
+            if let Err(response) = self.check_origin(request) {
+                return answer(response);
+            }
+            cors = cors::fields(request);
+            if request.method == "OPTIONS" {
+                return answer(cors::preflight(&cors, route.methods()));
+            }
+        }
         match route {
             Route::NotFound => answer(Response::error(404)),
             Route::Index => answer(Response::new(200, response::TEXT, self.index())),
             Route::Health => answer(self.health()),
             Route::Metrics => Target::Plan(Plan::Metrics),
-            Route::WebSocket if self.draining => answer(Response::error(503)),
-            Route::WebSocket => match self.upgrade(request, peer) {
+            Route::WebSocket | Route::UniWebSocket if self.draining => answer(Response::error(503)),
+            Route::UniWebSocket => match self.upgrade_listener(request, peer) {
                 Ok(upgrade) => Target::Upgrade(Box::new(upgrade)),
                 Err(response) => answer(response),
             },
+            Route::WebSocket => match self.upgrade(request, peer, self.settings.websocket.compression) {
+                Ok(upgrade) => Target::Upgrade(Box::new(upgrade)),
+                Err(response) => answer(response),
+            },
+            Route::HttpStream | Route::Sse | Route::UniHttpStream | Route::UniSse if self.draining => {
+                answer(Response::error(503).with_fields(&cors))
+            }
+            Route::HttpStream | Route::Sse | Route::UniHttpStream | Route::UniSse => {
+                let plan = StreamPlan::new(
+                    &self.settings,
+                    route,
+                    request,
+                    cors,
+                    self.client(request, peer),
+                    self.header_user(request),
+                );
+                Target::Plan(plan.map_or_else(Plan::Answer, |plan| Plan::Stream(Box::new(plan))))
+            }
+            Route::Emulation => Target::Plan(Plan::Emulation { protocol: content_protocol(request), cors }),
             Route::Api(name) if name != "batch" && api::method(name).is_none() => {
                 answer(Response::error(404))
             }
@@ -210,7 +270,39 @@ impl Site {
         }
     }
 
-    fn upgrade(&self, request: &Request<'_, '_>, peer: SocketAddr) -> Result<Upgrade, Response> {
+    /// The WebSocket of a client that only listens: in JSON, always pinged by the protocol and by frames.
+    fn upgrade_listener(&self, request: &Request<'_, '_>, peer: SocketAddr) -> Result<Upgrade, Response> {
+        let listener = parameter(request.query, "cf_connect").unwrap_or_default().into_owned();
+        let upgrade = self.upgrade(request, peer, false)?;
+        Ok(Upgrade { protocol: Protocol::Json, websocket_pings: true, listener: Some(listener), ..upgrade })
+    }
+
+    fn upgrade(
+        &self,
+        request: &Request<'_, '_>,
+        peer: SocketAddr,
+        compression: bool,
+    ) -> Result<Upgrade, Response> {
+        self.check_origin(request)?;
+        let client = self.client(request, peer);
+        let upgrade = upgrade::accept(request, client, compression)?;
+        Ok(Upgrade { user: self.header_user(request), ..upgrade })
+    }
+
+    /// Whom trusted proxies speak for, otherwise the peer.
+    fn client(&self, request: &Request<'_, '_>, peer: SocketAddr) -> IpAddr {
+        let forwarded: Vec<_> = request.values("x-forwarded-for").collect();
+        client_address(peer.ip(), forwarded.into_iter(), &self.trusted)
+    }
+
+    /// The user a trusted proxy vouches for.
+    fn header_user(&self, request: &Request<'_, '_>) -> Option<Arc<str>> {
+        let header = self.settings.client.user_id_http_header.as_str();
+        if header.is_empty() { None } else { request.header(header).map(Arc::from) }
+    }
+
+    /// Pages may only ask from where `client.allowed_origins` says.
+    fn check_origin(&self, request: &Request<'_, '_>) -> Result<(), Response> {
         let allowed = &self.settings.client.allowed_origins;
         for field in request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("origin")) {
             let origin = String::from_utf8_lossy(field.value);
@@ -219,12 +311,7 @@ impl Site {
                 return Err(Response::error(403));
             }
         }
-        let forwarded: Vec<_> = request.values("x-forwarded-for").collect();
-        let client = client_address(peer.ip(), forwarded.into_iter(), &self.trusted);
-        let header = self.settings.client.user_id_http_header.as_str();
-        let user = if header.is_empty() { None } else { request.header(header).map(Arc::from) };
-        let upgrade = upgrade::accept(request, client, self.settings.websocket.compression)?;
-        Ok(Upgrade { user, ..upgrade })
+        Ok(())
     }
 
     /// Once per origin, with the remedy.
@@ -234,7 +321,7 @@ impl Site {
             let origin = origin.escape_debug();
             self.log.write(
                 Level::Warn,
-                format_args!("refused a WebSocket from a page of {origin}: to allow it, add \"{origin}\" to client.allowed_origins"),
+                format_args!("refused a connection from a page of {origin}: to allow it, add \"{origin}\" to client.allowed_origins"),
             );
         }
     }
@@ -262,6 +349,32 @@ impl Site {
             &settings.websocket.handler_prefix,
             "clients: WebSocket, JSON or Protobuf",
         );
+        line(
+            settings.http_stream.enabled,
+            &settings.http_stream.handler_prefix,
+            "clients without WebSocket: HTTP streaming, JSON or Protobuf",
+        );
+        line(
+            settings.sse.enabled,
+            &settings.sse.handler_prefix,
+            "clients without WebSocket: server-sent events, JSON",
+        );
+        line(
+            settings.uni_websocket.enabled,
+            &settings.uni_websocket.handler_prefix,
+            "listeners: WebSocket, JSON",
+        );
+        line(
+            settings.uni_sse.enabled,
+            &settings.uni_sse.handler_prefix,
+            "listeners: server-sent events, JSON",
+        );
+        line(
+            settings.uni_http_stream.enabled,
+            &settings.uni_http_stream.handler_prefix,
+            "listeners: HTTP streaming, JSON",
+        );
+        line(settings.emulates(), &settings.emulation.handler_prefix, "what those clients say");
         line(
             !settings.http_api.disabled,
             &settings.http_api.handler_prefix,

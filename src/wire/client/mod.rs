@@ -3,6 +3,7 @@
 //! `schema/client.proto` has the field numbers. A frame of a transport carries several messages: JSON
 //! separates them by one `\n`, Protobuf puts the length of each in front as a varint.
 
+mod emulation;
 mod peer;
 mod quick;
 mod reply;
@@ -16,6 +17,7 @@ mod source;
 mod tests;
 
 pub use super::json::{contains_only_json, strip_newlines};
+pub use emulation::{EmulationRequest, decode_emulation};
 pub use peer::{
     Connected, PeerInfo, Received, ServerMessage, ServerMessages, ServerPush, ServerReply, Subscribed,
     decode_replies, encode_command,
@@ -265,6 +267,8 @@ pub enum Push<'a> {
     Message {
         data: &'a [u8],
     },
+    /// The reply to connect, for clients that only listen.
+    Connect(&'a ConnectResult<'a>),
     Disconnect {
         code: u32,
         reason: &'a str,
@@ -346,6 +350,19 @@ pub fn unquoted(protocol: Protocol, data: &[u8]) -> Option<Cow<'_, [u8]>> {
             })
         }
     }
+}
+
+/// Appends one push for a client that only listens: as [`encode_push`], without a reply around it.
+pub fn encode_bare_push(protocol: Protocol, channel: &str, push: &Push<'_>, out: &mut Vec<u8>) {
+    append(protocol, &reply::PushMessage { channel: reply::Named::Name(channel), push }, out);
+}
+
+/// Reads how a client that only listens connects: JSON of the request alone; nothing and `null` say nothing.
+///
+/// # Errors
+/// The bytes are no such request.
+pub fn decode_connect(bytes: &[u8]) -> Result<ConnectRequest<'_>, DecodeError> {
+    request::connect_alone(bytes)
 }
 
 /// Prepares a frame that begins at `frame_start` of `out` for one more message: the newline between JSON

@@ -279,9 +279,9 @@ impl Encode for PushReply<'_, '_> {
     }
 }
 
-struct PushMessage<'p, 'a> {
-    channel: Named<'p>,
-    push: &'p Push<'a>,
+pub(super) struct PushMessage<'p, 'a> {
+    pub channel: Named<'p>,
+    pub push: &'p Push<'a>,
 }
 
 impl Encode for PushMessage<'_, '_> {
@@ -305,6 +305,7 @@ impl Encode for PushMessage<'_, '_> {
                 sink.message(push::SUBSCRIBE, &Subscribe { recoverable, positioned, epoch, offset, data });
             }
             Push::Message { data } => sink.message(push::MESSAGE, &Message(data)),
+            Push::Connect(result) => sink.message(push::CONNECT, result),
             Push::Disconnect { code, reason } => sink.message(push::DISCONNECT, &Disconnect { code, reason }),
             Push::Refresh { expires, ttl } => sink.message(push::REFRESH, &Refresh { expires, ttl }),
         }

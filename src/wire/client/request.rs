@@ -176,7 +176,24 @@ fn request<'a, S: Source<'a>>(source: &mut S, number: u32) -> Result<Option<Requ
     }
 }
 
+/// A connect request that is not in a command; nothing and `null` are an empty one.
+pub(super) fn connect_alone(bytes: &[u8]) -> Result<ConnectRequest<'_>> {
+    let text = simdutf8::basic::from_utf8(bytes).map_err(|_| DecodeError::Json)?;
+    if text.trim_ascii().is_empty() {
+        return Ok(ConnectRequest::default());
+    }
+    let mut cursor = Cursor::new(text);
+    let (request, _) = connect_request(&mut cursor)?;
+    Ok(cursor.finish().map(|()| *request)?)
+}
+
 fn connect<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
+    let (request, present) = connect_request(source)?;
+    Ok(present.then_some(Request::Connect(request)))
+}
+
+/// The request, and whether there was one.
+fn connect_request<'a, S: Source<'a>>(source: &mut S) -> Result<(Box<ConnectRequest<'a>>, bool)> {
     use schema::connect_request::{n, number};
     let mut it = Box::<ConnectRequest<'a>>::default();
     let present = source.message(number, |source, number| {
@@ -197,7 +214,7 @@ fn connect<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
         }
         Ok(())
     })?;
-    Ok(present.then_some(Request::Connect(it)))
+    Ok((it, present))
 }
 
 fn subscribe<'a, S: Source<'a>>(source: &mut S) -> Result<Option<SubscribeRequest<'a>>> {

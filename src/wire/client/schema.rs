@@ -49,7 +49,7 @@ messages! {
     }
     push = "Push" {
         ID = 1 "id", CHANNEL = 2 "channel", PUB = 4 "pub", JOIN = 5 "join", LEAVE = 6 "leave",
-        UNSUBSCRIBE = 7 "unsubscribe", MESSAGE = 8 "message", SUBSCRIBE = 9 "subscribe",
+        UNSUBSCRIBE = 7 "unsubscribe", MESSAGE = 8 "message", SUBSCRIBE = 9 "subscribe", CONNECT = 10 "connect",
         DISCONNECT = 11 "disconnect", REFRESH = 12 "refresh",
     }
     error = "Error" { CODE = 1 "code", MESSAGE = 2 "message", TEMPORARY = 3 "temporary" }
@@ -70,6 +70,7 @@ messages! {
     message = "Message" { DATA = 1 "data" }
     disconnect = "Disconnect" { CODE = 1 "code", REASON = 2 "reason" }
     refresh = "Refresh" { EXPIRES = 1 "expires", TTL = 2 "ttl" }
+    emulation_request = "EmulationRequest" { NODE = 1 "node", SESSION = 2 "session", DATA = 3 "data" }
     stream_position = "StreamPosition" { OFFSET = 1 "offset", EPOCH = 2 "epoch" }
     connect_request = "ConnectRequest" {
         TOKEN = 1 "token", DATA = 2 "data", SUBS = 3 "subs", NAME = 4 "name", VERSION = 5 "version",

@@ -36,6 +36,15 @@ export class Browser {
     return chat;
   }
 
+  /** A page of the site with the SDK and nothing else. */
+  async blank() {
+    const page = await (await this.chromium.newContext()).newPage();
+    page.setDefaultTimeout(DEADLINE_MS);
+    await page.goto(`http://127.0.0.1:${this.site.address().port}/chat.css`);
+    await page.addScriptTag({ url: '/centrifuge.js' });
+    return page;
+  }
+
   async stop() {
     await this.chromium?.close();
     this.site?.closeAllConnections();

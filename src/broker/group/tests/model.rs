@@ -1,6 +1,6 @@
 use crate::broker::group::*;
 use crate::{
-    broker::outbox::Limits,
+    broker::outbox::{Body, Limits},
     model::ClientId,
     wire::deflate::{Inflater, Options, Window},
 };
@@ -70,10 +70,18 @@ fn classes() -> impl Iterator<Item = Class> {
         (Framing::WebSocketBinary, Protocol::Protobuf),
         (Framing::DeflateText(Window::Bits15), Protocol::Json),
         (Framing::DeflateBinary(Window::Bits9), Protocol::Protobuf),
+        (Framing::WebSocketMessage, Protocol::Json),
+        (Framing::Lines(Body::Chunked), Protocol::Json),
+        (Framing::Delimited(Body::Chunked), Protocol::Protobuf),
+        (Framing::Events(Body::Chunked), Protocol::Json),
     ]
     .into_iter()
     .flat_map(|(framing, protocol)| {
-        [true, false].map(|join_leave| Class { join_leave, ..Class::plain(framing, protocol) })
+        [true, false].map(|join_leave| Class {
+            join_leave,
+            bare: join_leave && framing == Framing::WebSocketMessage,
+            ..Class::plain(framing, protocol)
+        })
     })
 }
 
@@ -153,7 +161,10 @@ impl World {
 
     fn control(&mut self, at: usize) {
         self.serial += 1;
-        let frame = [&[0x8a, 4][..], &self.serial.to_be_bytes()].concat();
+        let frame = match self.clients[at].class.framing.body_end() {
+            b"" => [&[0x8a, 4][..], &self.serial.to_be_bytes()].concat(),
+            _ => format!("a\r\n!{:09}\r\n", self.serial).into_bytes(),
+        };
         self.write.raw(self.clients[at].conn, &frame);
         self.clients[at].tell(None, &frame);
     }
@@ -240,8 +251,8 @@ impl World {
             self.write.drop_queue(client.conn);
         }
         if end != End::Broken {
-            self.write.close_after_drain(client.conn, b"\x88\0");
-            client.model.push((None, b"\x88\0".to_vec()));
+            self.write.close_after_drain(client.conn, client.class.last());
+            client.model.push((None, client.class.last().to_vec()));
         }
     }
 
@@ -314,7 +325,7 @@ impl World {
             assert!(self.write.is_drained(conn));
             self.seen.drained += 1;
             let client = self.clients.iter().find(|client| client.conn == conn).unwrap();
-            assert!(client.got.ends_with(b"\x88\0"), "the close frame is the last");
+            assert!(client.got.ends_with(client.class.last()), "the close frame is the last");
         }
     }
 
@@ -395,13 +406,20 @@ impl Client {
                 self.model.iter().filter(|(about, _)| *about == channel).map(|(_, item)| item).collect();
             let mut got: Vec<&Item> = got.get(&channel).into_iter().flatten().collect();
             if !complete {
-                got.retain(|item| item.as_slice() != b"\x88\0");
+                got.retain(|item| item.as_slice() != self.class.last());
                 assert!(got.len() <= want.len());
                 assert_eq!(got, want[..got.len()], "{channel:?} of {:?}", self.conn);
             } else {
                 assert_eq!(got, want, "{channel:?} of {:?}", self.conn);
             }
         }
+    }
+}
+
+impl Class {
+    /// What ends a connection.
+    fn last(self) -> &'static [u8] {
+        if self.framing.body_end().is_empty() { b"\x88\0" } else { self.framing.body_end() }
     }
 }
 
@@ -415,6 +433,9 @@ impl Note {
 /// The messages and control frames in a stream of frames. What `whole` says must end with one.
 fn deframe(mut bytes: &[u8], class: Class, whole: bool) -> Vec<Item> {
     let mut items = Vec::new();
+    if !class.framing.body_end().is_empty() {
+        return dechunk(bytes, class, whole);
+    }
     let mut inflater = Inflater::default();
     while let Some((header, len)) = frame_header(bytes) {
         if bytes.len() < header + len {
@@ -427,6 +448,10 @@ fn deframe(mut bytes: &[u8], class: Class, whole: bool) -> Vec<Item> {
             assert!(payload.len() > len, "compressed and not shorter");
         }
         match (bytes[0] & if deflates { !0x40 } else { !0 }, class.protocol) {
+            (0x81, Protocol::Json) if class.framing == Framing::WebSocketMessage => {
+                assert!(!payload.contains(&b'\n'), "two messages in a frame");
+                items.push(payload.to_vec());
+            }
             (0x81, Protocol::Json) => items.extend(payload.split(|&byte| byte == b'\n').map(<[u8]>::to_vec)),
             (0x82, Protocol::Protobuf) => split_delimited(payload, &mut items),
             (0x88 | 0x8a, _) => items.push(bytes[..header + len].to_vec()),
@@ -435,6 +460,32 @@ fn deframe(mut bytes: &[u8], class: Class, whole: bool) -> Vec<Item> {
         bytes = &bytes[header + len..];
     }
     assert!(!whole || bytes.is_empty(), "{} bytes of a begun frame", bytes.len());
+    items
+}
+
+/// [`deframe`] for the body of a response in chunks.
+fn dechunk(mut bytes: &[u8], class: Class, whole: bool) -> Vec<Item> {
+    let mut items = Vec::new();
+    while let Some(line) = bytes.windows(2).position(|pair| pair == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..line]).unwrap(), 16).unwrap();
+        let Some((chunk, rest)) = bytes.split_at_checked(line + 2 + size + 2) else { break };
+        let payload = chunk[line + 2..].strip_suffix(b"\r\n").unwrap();
+        let control = payload.is_empty() || (payload.len() == 10 && payload[0] == b'!');
+        match (control, class.framing) {
+            (true, _) => items.push(chunk.to_vec()),
+            (_, Framing::Delimited(_)) => split_delimited(payload, &mut items),
+            (_, Framing::Lines(_)) => {
+                let lines = payload.strip_suffix(b"\n").unwrap();
+                items.extend(lines.split(|&byte| byte == b'\n').map(<[u8]>::to_vec));
+            }
+            _ => {
+                let events = std::str::from_utf8(payload).unwrap().strip_suffix("\n\n").unwrap();
+                items.extend(events.split("\n\n").map(|event| event.strip_prefix("data: ").unwrap().into()));
+            }
+        }
+        bytes = rest;
+    }
+    assert!(!whole || bytes.is_empty(), "{} bytes of a begun chunk", bytes.len());
     items
 }
 

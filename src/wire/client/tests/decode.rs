@@ -4,7 +4,7 @@ use crate::{
     model::Protocol,
     wire::client::{
         Command, ConnectRequest, DecodeError, FilterNode, HistoryRequest, PublishRequest, Request, Since,
-        SubscribeRequest, decode,
+        SubscribeRequest, decode, decode_connect,
     },
 };
 
@@ -232,4 +232,18 @@ fn protobuf_frames() {
         &[Command { id: 1, request: Request::None }],
         None,
     );
+}
+
+#[test]
+fn connect_requests_of_listeners() {
+    for nothing in ["", " ", "null", "{}", "{\"other\":1}"] {
+        assert_eq!(decode_connect(nothing.as_bytes()), Ok(ConnectRequest::default()), "{nothing:?}");
+    }
+    let text = r#"{"token":"t","subs":{"a":{"recover":true,"offset":5,"epoch":"e"}}}"#;
+    let request = decode_connect(text.as_bytes()).unwrap();
+    assert_eq!((&*request.token, &*request.subs[0].0, request.subs[0].1.offset), ("t", "a", 5));
+    for wrong in ["x", "[]", "{} {}", "{}\n{}", "{\"token\":1}", "\u{1}"] {
+        assert_eq!(decode_connect(wrong.as_bytes()), Err(DecodeError::Json), "{wrong:?}");
+    }
+    assert_eq!(decode_connect(b"\xff"), Err(DecodeError::Json));
 }

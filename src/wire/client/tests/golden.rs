@@ -2,7 +2,9 @@
 
 use crate::{
     model::{ClientId, ClientInfo, Disconnect, ErrorCode, Protocol, Publication, Unsubscribe},
-    wire::client::{ConnectResult, Push, Reply, SubscribeResult, encode_push, encode_reply, separate},
+    wire::client::{
+        ConnectResult, Push, Reply, SubscribeResult, encode_bare_push, encode_push, encode_reply, separate,
+    },
 };
 use std::sync::Arc;
 
@@ -243,6 +245,38 @@ fn json_pushes() {
     );
     push("", &Push::Message { data: b"1" }, r#"{"push":{"message":{"data":1}}}"#);
     push("", &Push::Refresh { expires: true, ttl: 9 }, r#"{"push":{"refresh":{"expires":true,"ttl":9}}}"#);
+}
+
+// What clients that only listen are told.
+#[test]
+fn bare_pushes() {
+    #[track_caller]
+    fn bare(channel: &str, push: &Push<'_>, want: &str) {
+        let mut out = Vec::new();
+        encode_bare_push(Protocol::Json, channel, push, &mut out);
+        check_json(&out, want);
+    }
+    let connected = ConnectResult { session: "s", pong: false, ping: 60, ..connected() };
+    bare(
+        "",
+        &Push::Connect(&connected),
+        r#"{"connect":{"client":"UUID","version":"6.9.1-gf25c7abd OSS","ping":60,"session":"s"}}"#,
+    );
+    let publication = publication(2, b"{\"a\": 1}");
+    bare(
+        "news",
+        &Push::Publication { publication: &publication, epoch: "" },
+        r#"{"channel":"news","pub":{"data":{"a": 1},"offset":2}}"#,
+    );
+    let invalid = Disconnect::INVALID_TOKEN;
+    bare(
+        "",
+        &Push::Disconnect { code: invalid.code, reason: &invalid.reason },
+        r#"{"disconnect":{"code":3500,"reason":"invalid token"}}"#,
+    );
+    let mut out = Vec::new();
+    encode_bare_push(Protocol::Protobuf, "c", &Push::Message { data: b"x" }, &mut out);
+    assert_eq!(out, b"\x08\x12\x01c\x42\x03\x0a\x01x");
 }
 
 #[test]

@@ -109,6 +109,8 @@ pub struct Push {
     pub message: Option<Payload>,
     #[prost(message, optional, tag = "9")]
     pub subscribe: Option<Subscribe>,
+    #[prost(message, optional, tag = "10")]
+    pub connect: Option<ConnectResult>,
     #[prost(message, optional, tag = "11")]
     pub disconnect: Option<Disconnect>,
     #[prost(message, optional, tag = "12")]

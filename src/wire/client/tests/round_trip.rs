@@ -268,6 +268,7 @@ fn push_message(channel: &str, push: &Push<'_>) -> pb::Reply {
             });
         }
         Push::Message { data } => it.message = Some(pb::Payload { data: data.to_vec() }),
+        Push::Connect(result) => it.connect = Some(connect_result_message(result)),
         Push::Disconnect { code, reason } => {
             it.disconnect = Some(pb::Disconnect { code: *code, reason: reason.to_string() });
         }

@@ -1,0 +1,39 @@
+//! Clients that only listen: they say how they connect, and nothing else is heard of them.
+
+use super::{State, Step};
+use crate::{
+    broker::core::Core,
+    metrics::Counter,
+    model::{ConnKey, Disconnect, ErrorCode},
+    wire::client,
+};
+
+impl Core {
+    /// The first message connects; what comes behind it is passed over.
+    pub(super) fn listen(&mut self, conn: ConnKey, message: &[u8]) {
+        if self.sessions.get(conn).is_none_or(|session| session.state != State::New) {
+            return;
+        }
+        match client::decode_connect(message) {
+            Ok(request) => {
+                self.counters.increment(Counter::CommandsReceived);
+                if self.connect(conn, 0, &request) == Step::Wait {
+                    self.hold(conn, message, true);
+                }
+            }
+            Err(_) => {
+                self.end(conn, Disconnect::BAD_REQUEST);
+            }
+        }
+    }
+}
+
+/// A client that only listens cannot be answered with an error: this is how its connection ends instead.
+pub(super) fn refusal(error: ErrorCode) -> Disconnect {
+    match error {
+        ErrorCode::TokenExpired | ErrorCode::Expired => Disconnect::EXPIRED,
+        ErrorCode::TooManyRequests => Disconnect::TOO_MANY_REQUESTS,
+        ErrorCode::PermissionDenied => Disconnect::PERMISSION_DENIED,
+        _ => Disconnect::INTERNAL,
+    }
+}

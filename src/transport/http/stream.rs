@@ -1,0 +1,145 @@
+//! Responses without an end that carry a session: what their requests say, and their heads.
+
+use super::{
+    response::{Fields, Response},
+    route::Route,
+};
+use crate::{
+    broker::{
+        core::Uplink,
+        outbox::{Body, Framing},
+    },
+    config::Settings,
+    model::Protocol,
+    wire::{
+        client::decode_connect,
+        http::{self, Request, Version, parameter},
+    },
+};
+use std::{net::IpAddr, sync::Arc};
+
+/// What the head of the request says.
+#[derive(Debug)]
+pub struct StreamPlan {
+    pub protocol: Protocol,
+    pub framing: Framing,
+    pub uplink: Uplink,
+    /// For pages of other origins.
+    pub cors: Fields,
+    pub body_max: usize,
+    /// Commands in the query; otherwise they are the body.
+    query: Option<String>,
+    content_type: &'static str,
+    version: Version,
+    /// Whom trusted proxies speak for, otherwise the peer.
+    pub client: IpAddr,
+    /// What `client.user_id_http_header` says.
+    pub user: Option<Arc<str>>,
+}
+
+/// A session that begins, behind the answers before it.
+#[derive(Debug)]
+pub struct StreamStart {
+    pub plan: StreamPlan,
+    /// What the client says at once.
+    pub commands: Vec<u8>,
+}
+
+impl StreamPlan {
+    /// # Errors
+    /// The answer to a request that says nothing to connect with.
+    pub fn new(
+        settings: &Settings,
+        route: Route<'_>,
+        request: &Request<'_, '_>,
+        cors: Fields,
+        client: IpAddr,
+        user: Option<Arc<str>>,
+    ) -> Result<Self, Response> {
+        let body = if request.version == Version::Http10 { Body::ToEnd } else { Body::Chunked };
+        let (uplink, body_max) = match route {
+            Route::Sse => (Uplink::Requests, settings.sse.max_request_body_size),
+            Route::UniSse => (Uplink::None, settings.uni_sse.max_request_body_size),
+            Route::UniHttpStream => (Uplink::None, settings.uni_http_stream.max_request_body_size),
+            _ => (Uplink::Requests, settings.http_stream.max_request_body_size),
+        };
+        let (protocol, framing, content_type) = match (route, content_protocol(request)) {
+            (Route::Sse | Route::UniSse, _) => {
+                (Protocol::Json, Framing::Events(body), "text/event-stream; charset=utf-8")
+            }
+            (Route::HttpStream, Protocol::Protobuf) => {
+                (Protocol::Protobuf, Framing::Delimited(body), "application/octet-stream")
+            }
+            _ => (Protocol::Json, Framing::Lines(body), "application/json; charset=utf-8"),
+        };
+        let mut query = None;
+        if request.method == "GET" {
+            match parameter(request.query, "cf_connect") {
+                Some(commands) if !commands.is_empty() => query = Some(commands.into_owned()),
+                // Who only listens may have nothing to say.
+                _ if uplink == Uplink::None => query = Some(String::new()),
+                _ => return Err(Response::error(400)),
+            }
+        }
+        let version = request.version;
+        Ok(Self { protocol, framing, uplink, cors, body_max, query, content_type, version, client, user })
+    }
+
+    /// The request is complete.
+    ///
+    /// # Errors
+    /// The answer to who only listens and says it in a way nobody can read.
+    pub fn start(mut self, body: &[u8]) -> Result<StreamStart, Response> {
+        let commands = match self.query.take() {
+            Some(query) => query.into_bytes(),
+            None => body.to_vec(),
+        };
+        if self.uplink == Uplink::None && decode_connect(&commands).is_err() {
+            return Err(Response::error(400).with_fields(&self.cors));
+        }
+        Ok(StreamStart { plan: self, commands })
+    }
+
+    /// Head of the response, and what its body begins with.
+    pub fn head(&self, date: &str) -> Vec<u8> {
+        let mut headers = vec![
+            ("Date", date),
+            // Nobody on the way may hold back or keep what is sent.
+            ("X-Accel-Buffering", "no"),
+            ("Cache-Control", "private, no-cache, no-store, must-revalidate, max-age=0"),
+            ("Pragma", "no-cache"),
+            ("Expires", "0"),
+        ];
+        if self.version == Version::Http11 {
+            headers.push(("Transfer-Encoding", "chunked"));
+        }
+        headers.extend(self.cors.iter().map(|(name, value)| (*name, &**value)));
+        let mut out = Vec::new();
+        let head = http::Response {
+            status: 200,
+            version: self.version,
+            // The response ends when the session does, and the connection with it.
+            keep_alive: false,
+            content_type: self.content_type,
+            content_length: None,
+            headers: &headers,
+        };
+        http::write_response_head(&mut out, &head);
+        if let Framing::Events(_) = self.framing {
+            // Some proxies let nothing through before they have seen part of the body.
+            out.extend_from_slice(&self.framing.wrap(b"\r\n"));
+        }
+        out
+    }
+}
+
+/// Which protocol the body of a request is in.
+pub fn content_protocol(request: &Request<'_, '_>) -> Protocol {
+    let content_type = request.header("content-type").unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/octet-stream") {
+        Protocol::Protobuf
+    } else {
+        Protocol::Json
+    }
+}
