@@ -568,14 +568,33 @@ impl Abroad {
     }
 
     fn taken() -> Answer {
+        Self::taken_as(OWNED)
+    }
+
+    fn taken_as(channel: Key) -> Answer {
         let position = Some(Self::at(5));
         Answer::Subscribed(Subscribed {
-            channel: OWNED,
+            channel,
             position,
             publications: vec![],
             recovered: false,
             state: vec![],
         })
+    }
+
+    /// Waits past the first ping, which is answered, to the check of the position.
+    fn position_asked(&mut self) -> AskKey {
+        loop {
+            self.one.later(1_000);
+            if self.one.heard(self.conn) == ["{}"] {
+                self.one.hear(self.conn, "{}");
+            }
+            if !self.one.core.outgoing(1).is_empty() {
+                let (id, ask) = self.asked();
+                assert!(matches!(ask, Ask::Position { channel: OWNED }));
+                return id;
+            }
+        }
     }
 
     fn at(offset: u64) -> Position {
@@ -632,17 +651,7 @@ fn a_position_that_is_not_the_owners_ends_the_subscription() {
     for (answer, lost) in rows {
         let said = format!("{answer:?}");
         let mut abroad = Abroad::subscribed();
-        // Past the first ping, which is answered, to the check of the position.
-        let (id, ask) = loop {
-            abroad.one.later(1_000);
-            if abroad.one.heard(abroad.conn) == ["{}"] {
-                abroad.one.hear(abroad.conn, "{}");
-            }
-            if !abroad.one.core.outgoing(1).is_empty() {
-                break abroad.asked();
-            }
-        };
-        assert!(matches!(ask, Ask::Position { channel: OWNED }));
+        let id = abroad.position_asked();
         abroad.answer(id, answer);
         if lost {
             abroad.is_told_of_a_loss();
@@ -650,6 +659,21 @@ fn a_position_that_is_not_the_owners_ends_the_subscription() {
             assert!(abroad.one.written.is_empty(), "{said}");
         }
     }
+}
+
+// All subscribers left, the owner forgot the channel and has it anew: what it says of the old one is no loss.
+#[test]
+fn a_position_of_an_earlier_channel_says_nothing() {
+    let mut abroad = Abroad::subscribed();
+    let id = abroad.position_asked();
+    let channel = abroad.channel.clone();
+    abroad.one.hear(abroad.conn, &format!(r#"{{"id":3,"unsubscribe":{{"channel":"{channel}"}}}}"#));
+    abroad.one.hear(abroad.conn, &format!(r#"{{"id":4,"subscribe":{{"channel":"{channel}"}}}}"#));
+    let (again, _) = abroad.asked();
+    abroad.answer(again, Abroad::taken_as(Key { index: 10, generation: 9 }));
+    assert_eq!(abroad.one.heard(abroad.conn).len(), 1, "subscribed again");
+    abroad.answer(id, Answer::Position(None));
+    assert!(abroad.one.written.is_empty(), "{:?}", abroad.one.heard(abroad.conn));
 }
 
 #[test]

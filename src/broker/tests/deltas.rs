@@ -113,6 +113,20 @@ fn only_where_it_was_asked_for_and_allowed() {
     assert_eq!(made(&one), 2, "none for those who get everything in full");
 }
 
+// The two letters differ in their second byte: a difference by bytes would cut them, and JSON has no half letters.
+#[test]
+fn letters_stay_whole_for_json_clients() {
+    let mut one = One::new(settings());
+    let conn = one.client();
+    one.hear(conn, SUBSCRIBE);
+    for letter in ['\u{430}', '\u{431}'] {
+        publish(&mut one, "d", &format!("\"{}{letter}{}\"", "long ".repeat(10), "text ".repeat(10)), false);
+        one.turn();
+    }
+    let heard = one.heard(conn);
+    assert!(is_delta(&heard[0]) && heard[0].contains('\u{431}'), "{heard:?}");
+}
+
 // The difference is made once, for members of the group, for those of its sibling and for recovery.
 #[test]
 fn made_once_however_many_get_it() {
