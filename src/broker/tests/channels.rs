@@ -1,6 +1,10 @@
 //! What the options of a namespace change for a client: rights with and without tokens, names, payloads, recovery.
 
-use super::{Abroad, OWNED, One, open_settings};
+use super::{
+    One,
+    abroad::{Abroad, OWNED},
+    open_settings,
+};
 use crate::{
     auth::{Hs, sign},
     broker::{

@@ -3,7 +3,7 @@
 use super::*;
 use crate::broker::{
     core::Uplink,
-    mesh::Emulated,
+    mesh::{Answer, AskKey, Emulated, Mesh},
     outbox::{Body, Framing},
 };
 
