@@ -22,6 +22,7 @@ mod overrides;
 mod read;
 mod reference;
 mod rules;
+mod sections;
 mod settings;
 mod show;
 mod table;
