@@ -178,8 +178,8 @@ fn days_before(year: i64, month: i64) -> i64 {
 
 fn timestamp(seconds: i64) -> Vec<u8> {
     let (day, of_day) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
-    // A year too late at most; then back.
-    let mut year = 1970 + day.div_euclid(365);
+    // Leap days left aside: too late after 1970, and a year too early before.
+    let mut year = 1971 + day.div_euclid(365);
     while days_before(year, 1) > day {
         year -= 1;
     }
@@ -206,6 +206,7 @@ mod tests {
     #[test]
     fn times() {
         for (seconds, text) in [
+            (-599_441_022, "510103003618Z"),
             (0, "700101000000Z"),
             (951_827_696, "000229123456Z"),
             (1_709_164_799, "240228235959Z"),
