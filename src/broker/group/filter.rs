@@ -1,7 +1,7 @@
 //! Tags filters: which publications a subscriber wants, by their tags.
 //!
 //! Members with equal filters stand in one group, and the filter is asked once for all of them. Semantics follow
-//! Centrifugo: https://centrifugal.dev/docs/server/publication_filtering
+//! Centrifugo: <https://centrifugal.dev/docs/server/publication_filtering>
 
 mod decimal;
 #[cfg(test)]
