@@ -3,7 +3,10 @@
 use rustls::{
     ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore,
     SignatureScheme, StreamOwned, WantsVerifier,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
@@ -112,6 +115,16 @@ pub fn trusting(file: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
 pub fn anybody() -> io::Result<Arc<ClientConfig>> {
     let anybody = Arc::new(Anybody(Arc::new(aws_lc_rs::default_provider())));
     Ok(Arc::new(builder()?.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()))
+}
+
+/// The same, and every connection is a stranger to the server: no session is taken up again.
+///
+/// # Errors
+/// TLS cannot be set up at all.
+pub fn strangers() -> io::Result<Arc<ClientConfig>> {
+    let mut config = ClientConfig::clone(&*anybody()?);
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 fn builder() -> io::Result<ConfigBuilder<ClientConfig, WantsVerifier>> {

@@ -10,20 +10,20 @@ use std::{
     process::{Command, Output},
 };
 
-const TINY: [&str; 8] = ["--subscribers", "5", "--duration", "0.05", "--warmup", "0.02", "--rounds", "1"];
+pub const TINY: [&str; 8] = ["--subscribers", "5", "--duration", "0.05", "--warmup", "0.02", "--rounds", "1"];
 
-fn folder_of(name: &str) -> PathBuf {
+pub fn folder_of(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench").join(name)
 }
 
-fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     let folder = folder_of(name);
     // Left from the last time.
     let _ = fs::remove_dir_all(&folder);
     folder
 }
 
-fn bench(arguments: &[&str], out: Option<&Path>) -> Output {
+pub fn bench(arguments: &[&str], out: Option<&Path>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corecast"));
     // Spinning would only take the CPU from the other tests.
     command.arg("bench").args(arguments).args(["--no-spin"]);
@@ -34,7 +34,7 @@ fn bench(arguments: &[&str], out: Option<&Path>) -> Output {
 }
 
 #[track_caller]
-fn succeeded(output: &Output) -> String {
+pub fn succeeded(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stderr), text(&output.stdout));
     text(&output.stdout)
@@ -60,7 +60,7 @@ fn runs(out: &Path) -> Vec<serde_json::Value> {
 }
 
 #[track_caller]
-fn check(scenario: &str, arguments: &[&str], cells: usize, servers: &[&str]) {
+pub fn check(scenario: &str, arguments: &[&str], cells: usize, servers: &[&str]) {
     let out = folder(scenario);
     let shown = succeeded(&bench(&[&[scenario], arguments].concat(), Some(&out)));
     let read =
@@ -142,12 +142,14 @@ fn all() {
     let first = run("presence,publish");
     assert!(first.contains("| P9 |") && first.contains("| P12 |") && !first.contains("| P10 |"), "{first}");
     let kept = fs::read(out.join("publish/raw.jsonl")).expect("raw data");
-    let second = run("publish,history,idle");
-    for row in ["| P7 |", "| P9 |", "| P10 |", "| P12 |"] {
+    let second = run("publish,history,idle,permission,idle-http_stream");
+    for row in ["| P7 |", "| P9 |", "| P10 |", "| P12 |", "| T5 |", "| T7 |", "**Quick: "] {
         assert!(second.contains(row), "{row} {second}");
     }
     assert_eq!(fs::read(out.join("publish/raw.jsonl")).expect("raw data"), kept);
     assert!(second.contains("[summary](history/SUMMARY.md)") && second.contains("Redis PUBLISH"), "{second}");
+    let mixed = bench(&["all", "--only", "permission"], Some(&out));
+    assert!(!mixed.status.success() && String::from_utf8_lossy(&mixed.stderr).contains("--quick"));
     let none = bench(&["all", "--only", "fast"], Some(&out));
     assert!(String::from_utf8_lossy(&none.stderr).contains("--only takes floor, seed"));
 }

@@ -4,6 +4,7 @@
 
 mod attack;
 mod bench;
+mod bench_clients;
 mod bench_scenarios;
 mod client;
 mod deflate;

@@ -3,6 +3,8 @@
 //! A scenario that has finished is not run again: the same command goes on where it was interrupted. One that
 //! fails is told, and the others still run.
 
+mod steps;
+
 use super::{
     BenchError, bars, published,
     results::{self, table},
@@ -13,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
+use steps::{STEPS, Step};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -22,7 +25,7 @@ pub struct Args {
     /// Only these scenarios
     #[arg(long, value_name = "SCENARIO", value_delimiter = ',')]
     only: Vec<String>,
-    /// Tiny loads, one round: whether everything works, no figures to believe
+    /// Tiny loads, one round: whether everything works, no figures to believe. In a folder of its own, whose table says so
     #[arg(long)]
     quick: bool,
     /// Let the client sleep
@@ -33,89 +36,15 @@ pub struct Args {
     table_only: bool,
 }
 
-/// A scenario: its name, its arguments, and those that make it tiny.
-struct Step {
-    name: &'static str,
-    arguments: &'static [&'static str],
-    quick: &'static [&'static str],
-}
-
-const TINY: &[&str] = &["--subscribers", "20", "--duration", "0.1", "--warmup", "0.02", "--rounds", "1"];
-const STEPS: [Step; 12] = [
-    Step { name: "floor", arguments: &[], quick: TINY },
-    Step { name: "seed", arguments: &[], quick: TINY },
-    Step { name: "paced", arguments: &[], quick: TINY },
-    Step {
-        name: "channels",
-        arguments: &[],
-        quick: &["--clients", "20", "--duration", "0.1", "--warmup", "0.02", "--rounds", "1"],
-    },
-    Step { name: "cores", arguments: &[], quick: TINY },
-    Step { name: "latency", arguments: &[], quick: TINY },
-    Step {
-        name: "idle",
-        arguments: &["--all", "--protocol", "protobuf"],
-        quick: &[
-            "--from",
-            "10",
-            "--to",
-            "40",
-            "--settle",
-            "0",
-            "--window",
-            "1",
-            "--before-window",
-            "0",
-            "--hold",
-            "0",
-            "--hold-max",
-            "50",
-        ],
-    },
-    Step {
-        name: "storm",
-        arguments: &[],
-        quick: &["--connections", "60", "--channels", "7", "--rounds", "1", "--pause", "0"],
-    },
-    Step {
-        name: "publish",
-        arguments: &["--all"],
-        quick: &["--duration", "0.1", "--warmup", "0", "--rounds", "1"],
-    },
-    Step { name: "history", arguments: &[], quick: &["--duration", "0.1", "--rounds", "1"] },
-    Step {
-        name: "compressed",
-        arguments: &[],
-        quick: &[
-            "--subscribers",
-            "20",
-            "--duration",
-            "0.1",
-            "--warmup",
-            "0.02",
-            "--rounds",
-            "1",
-            "--memory",
-            "10,40",
-        ],
-    },
-    Step {
-        name: "presence",
-        arguments: &[],
-        quick: &["--clients", "30", "--duration", "0.1", "--rounds", "1"],
-    },
-];
-
 /// # Errors
 /// [`BenchError::Output`] when the results cannot be written, [`BenchError::Usage`] for scenarios that do not exist.
 pub fn run(args: &Args) -> Result<ExitCode, BenchError> {
     if args.only.iter().any(|it| STEPS.iter().all(|step| step.name != it)) {
-        return Err(BenchError::Usage(
-            "--only takes floor, seed, paced, channels, cores, latency, idle, storm, publish, history, compressed, presence",
-        ));
+        return Err(BenchError::Usage(steps::NAMES));
     }
-    let folder = args.out.clone().unwrap_or_else(results::folder_of_all);
+    let folder = args.out.clone().unwrap_or_else(|| results::folder_of_all(args.quick));
     fs::create_dir_all(&folder).map_err(|source| BenchError::Output { path: folder.clone(), source })?;
+    mark(args, &folder)?;
     let mut failed = Vec::new();
     for step in &STEPS {
         let wanted = args.only.is_empty() || args.only.iter().any(|it| it == step.name);
@@ -130,12 +59,30 @@ pub fn run(args: &Args) -> Result<ExitCode, BenchError> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// A file that says that what is in the folder was quick.
+const QUICK: &str = "quick";
+
+/// Figures of quick runs and others never share a table.
+fn mark(args: &Args, folder: &Path) -> Result<(), BenchError> {
+    let (path, empty) = (folder.join(QUICK), STEPS.iter().all(|step| finished(folder, step.name).is_none()));
+    match (args.quick, path.exists()) {
+        (true, false) if empty => fs::write(&path, "").map_err(|source| BenchError::Output { path, source }),
+        (true, false) => {
+            Err(BenchError::Usage("the folder has figures that were not quick: name another with --out"))
+        }
+        (false, true) if !args.table_only => {
+            Err(BenchError::Usage("the folder has figures of --quick: name another with --out"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Step {
     /// Whether it succeeded.
     fn run(&self, args: &Args, folder: &Path) -> Result<bool, BenchError> {
         eprintln!("== {}", self.name);
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["bench", self.name]).args(self.arguments);
+        command.args(["bench", self.scenario]).args(self.arguments);
         if args.quick {
             command.args(self.quick);
         }
@@ -167,8 +114,14 @@ fn summary(folder: &Path, failed: &[&str]) -> String {
     };
     let scenarios: Vec<Vec<String>> =
         done.iter().map(|(name, it)| vec![format!("`{name}`"), state(name, it)]).collect();
+    let quick = match folder.join(QUICK).exists() {
+        true => {
+            "**Quick: tiny loads, one round. It shows that everything works; no figure and no verdict here means anything.**\n\n"
+        }
+        false => "",
+    };
     format!(
-        "# All bars\n\n{} × {}, server and client on the same machine. docs/BENCH.md says what the figures mean.\n\n{}\n\
+        "# All bars\n\n{quick}{} × {}, server and client on the same machine. docs/BENCH.md says what the figures mean.\n\n{}\n\
          ## Beside what others publish\n\n{}\n## Scenarios\n\n{}",
         results::cpu_count(),
         results::cpu_model(),
@@ -200,6 +153,26 @@ mod tests {
             summary.contains("| `seed` | FAILED |") && summary.contains("| `storm` | not run |"),
             "{summary}"
         );
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn quick_figures_stay_among_themselves() {
+        let folder = std::env::temp_dir().join(format!("corecast-bench-quick-{}", std::process::id()));
+        let args =
+            |quick, table_only| Args { out: None, only: Vec::new(), quick, no_spin: false, table_only };
+        fs::create_dir_all(folder.join("seed")).unwrap();
+        mark(&args(false, false), &folder).unwrap();
+        assert!(!summary(&folder, &[]).contains("Quick"));
+        mark(&args(true, false), &folder).unwrap();
+        assert!(summary(&folder, &[]).contains("**Quick: "));
+        mark(&args(true, false), &folder).unwrap();
+        mark(&args(false, true), &folder).unwrap();
+        assert!(mark(&args(false, false), &folder).is_err(), "it is quick");
+        fs::remove_file(folder.join(QUICK)).unwrap();
+        fs::write(folder.join("seed/raw.jsonl"), "{\"bars\":[]}\n").unwrap();
+        assert!(mark(&args(true, false), &folder).is_err(), "it was not quick");
+        mark(&args(false, false), &folder).unwrap();
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 pub enum Limit {
     AtMost(f64),
     AtLeast(f64),
+    /// There is none: the figure is told beside those that have one.
+    Told,
 }
 
 /// One figure and its bar.
@@ -33,6 +35,11 @@ impl Bar {
         Self { row, what: what.into(), unit, limit: Limit::AtMost(limit), figure }
     }
 
+    /// A figure that has no bar.
+    pub fn told(row: &'static str, what: impl Into<String>, figure: Option<f64>, unit: &'static str) -> Self {
+        Self { row, what: what.into(), unit, limit: Limit::Told, figure }
+    }
+
     /// The figure at `path` of a run.
     pub fn of(
         run: &Value,
@@ -51,6 +58,7 @@ impl Bar {
         Some(match self.limit {
             Limit::AtMost(most) => figure <= most,
             Limit::AtLeast(least) => figure >= least,
+            Limit::Told => return None,
         })
     }
 
@@ -60,6 +68,7 @@ impl Bar {
         let (sign, limit) = match self.limit {
             Limit::AtMost(most) => ('≤', most),
             Limit::AtLeast(least) => ('≥', least),
+            Limit::Told => return "–".to_owned(),
         };
         format!("{sign} {}", with_unit(digits(limit), self.unit))
     }
@@ -75,7 +84,7 @@ impl Bar {
             self.what.clone(),
             self.limit_text(),
             self.figure_text(),
-            verdict(self.met()).to_owned(),
+            if self.limit == Limit::Told { "–" } else { verdict(self.met()) }.to_owned(),
         ]
     }
 }
@@ -134,11 +143,12 @@ pub fn json(bars: &[Bar]) -> Value {
 #[must_use]
 pub fn merge(lists: &[Value]) -> String {
     let all = lists.iter().filter_map(Value::as_array).flatten();
-    let mut lines: Vec<(u32, Vec<String>)> = all
+    let mut lines: Vec<((char, u32), Vec<String>)> = all
         .filter_map(|bar| {
-            let number = bar["row"].as_str()?.trim_start_matches('P').parse().ok()?;
+            let mut row = bar["row"].as_str()?.chars();
+            let place = (row.next()?, row.as_str().parse().ok()?);
             let cells = bar["cells"].as_array()?.iter();
-            Some((number, cells.map(|it| it.as_str().unwrap_or_default().to_owned()).collect()))
+            Some((place, cells.map(|it| it.as_str().unwrap_or_default().to_owned()).collect()))
         })
         .collect();
     // Stable: within a row the order is that of the scenarios.
@@ -157,7 +167,7 @@ mod tests {
             let bar = Bar { row: "P9", what: "it".into(), unit: "µs", limit, figure };
             assert_eq!(bar.cells()[2..].join(" | "), want);
         }
-        use Limit::{AtLeast, AtMost};
+        use Limit::{AtLeast, AtMost, Told};
         check(AtMost(0.5), Some(0.5), "≤ 0.5 µs | 0.5 µs | yes");
         check(AtMost(0.5), Some(0.501), "≤ 0.5 µs | 0.501 µs | NO");
         check(AtMost(1024.0), Some(1024.4), "≤ 1024 µs | 1024 µs | NO");
@@ -165,16 +175,17 @@ mod tests {
         check(AtLeast(0.88), Some(12.345), "≥ 0.88 µs | 12.3 µs | yes");
         check(AtLeast(0.88), None, "≥ 0.88 µs | – | unknown");
         check(AtMost(1.0), Some(f64::NAN), "≤ 1 µs | – | unknown");
+        check(Told, Some(3.0), "– | 3 µs | –");
         assert_eq!(table(&[]), "");
     }
 
     #[test]
     fn merged_by_row() {
         let bar = |row, what: &str| Bar::at_most(row, what, Some(1.0), 2.0, "");
-        let lists = [json(&[bar("P10", "c"), bar("P2", "a")]), json(&[bar("P2", "b")])];
+        let lists = [json(&[bar("T1", "d"), bar("P10", "c"), bar("P2", "a")]), json(&[bar("P2", "b")])];
         let merged = merge(&lists);
         let whats: Vec<_> = merged.lines().skip(2).filter_map(|it| it.split(" | ").nth(1)).collect();
-        assert_eq!(whats, ["a", "b", "c"]);
+        assert_eq!(whats, ["a", "b", "c", "d"]);
         assert!(merged.contains("| P10 | c | ≤ 2 | 1 | yes |"), "{merged}");
     }
 }

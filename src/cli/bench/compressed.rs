@@ -19,6 +19,8 @@ use serde_json::json;
 use std::process::ExitCode;
 
 const SETTINGS: &[&str] = &["websocket.compression=true"];
+/// Seconds of rest before each look at the memory.
+const SETTLE_S: u64 = 3;
 const PRIVATE: &str = "/memory/private_bytes_per_connection";
 
 #[derive(Clone, Debug, clap::Args)]
@@ -86,7 +88,7 @@ impl Args {
         for (name, compression) in [("idle, uncompressed", false), ("idle, compressed", true)] {
             let server = harness.add_corecast(name, &cores, SETTINGS)?;
             let work = move |common: Common| {
-                idle::run(idle::Args::memory(Common { compression, ..common }, from, to))
+                idle::run(idle::Args::memory(Common { compression, ..common }, (from, to), 1, SETTLE_S))
             };
             let run = harness.run(server, Some(ProtocolArg::Json), &json!("memory"), &work)?;
             private.push(figure(&run, PRIVATE));

@@ -4,17 +4,15 @@
 //! the server refuses or closes ends the run: a benchmark with clients missing says nothing. A scenario that
 //! counts what fails says so with [`Engine::forgive`].
 
+mod body;
 mod greeting;
 mod inflate;
+mod reading;
 mod storm;
 #[cfg(test)]
 mod tests;
 
-use super::{
-    BenchError,
-    frames::{self, Upgrade},
-    sys,
-};
+use super::{BenchError, frames, sys, transport::Transport};
 use crate::{
     cli::client::{
         Target,
@@ -22,11 +20,11 @@ use crate::{
     },
     cli::wire::{self, Wire},
     model::Protocol,
-    wire::client::{Command, Request, SubscribeRequest},
+    wire::client::{Command, ConnectRequest, SubscribeRequest},
 };
 use inflate::Inflate;
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     mem,
     os::fd::AsRawFd,
     sync::Arc,
@@ -50,6 +48,9 @@ pub trait Load {
     /// # Errors
     /// [`BenchError`] ends the run.
     fn on_frame(&mut self, conn: usize, frame: &[u8], now_ns: u64) -> Result<bool, BenchError>;
+
+    /// What the connect of connection `conn` says beyond the token of all.
+    fn introduce(&self, _conn: usize, _request: &mut ConnectRequest<'static>) {}
 
     /// What the subscribe of connection `conn` asks beyond the channel.
     fn wish(&self, _conn: usize, _request: &mut SubscribeRequest<'static>) {}
@@ -95,8 +96,10 @@ struct Conn {
     stream: Wire,
     stage: Stage,
     channel: Option<String>,
-    /// The beginning of a frame whose end has not come.
+    transport: Transport,
+    /// The beginning of a frame or chunk whose end has not come.
     carry: Vec<u8>,
+    /// The beginning of a message.
     fragments: Vec<u8>,
     /// What is in fragments is a compressed message.
     compressed: bool,
@@ -122,6 +125,8 @@ pub struct Options {
     pub spin: bool,
     /// Offer permessage-deflate without context takeover.
     pub compression: bool,
+    /// Of connections with a channel; the others are WebSockets.
+    pub transport: Transport,
 }
 
 pub struct Engine {
@@ -136,6 +141,10 @@ pub struct Engine {
     mask: u32,
     /// Where compression was agreed to.
     inflate: Option<Inflate>,
+    /// Where the transport is found at the target.
+    stream_path: String,
+    /// Events as lines.
+    lines: Vec<u8>,
     /// Whether the server asks for pongs.
     pong: bool,
     pub traffic: Traffic,
@@ -152,9 +161,15 @@ pub struct Engine {
 
 impl Engine {
     /// # Errors
-    /// [`BenchError::Io`] when the kernel refuses an interest list.
+    /// [`BenchError::Io`] when the kernel refuses an interest list, [`BenchError::Usage`] when the transport does not
+    /// go with the rest.
     pub fn new(options: Options) -> Result<Self, BenchError> {
+        if options.transport == Transport::Sse && options.protocol != Protocol::Json {
+            return Err(BenchError::Usage("sse speaks JSON only"));
+        }
         Ok(Self {
+            stream_path: options.transport.path(&options.target.path)?,
+            lines: Vec::new(),
             inflate: options.compression.then(Inflate::default),
             tls: options.target.tls.then(wire::anybody).transpose()?,
             options,
@@ -172,6 +187,17 @@ impl Engine {
             forgive: false,
             lost: Vec::new(),
         })
+    }
+
+    /// No connection takes up the TLS session of an earlier one: each costs a whole handshake.
+    ///
+    /// # Errors
+    /// [`BenchError::Io`] when TLS cannot be set up.
+    pub fn never_resume(&mut self) -> Result<(), BenchError> {
+        if self.tls.is_some() {
+            self.tls = Some(wire::strangers()?);
+        }
+        Ok(())
     }
 
     /// Nanoseconds since the run began.
@@ -237,9 +263,17 @@ impl Engine {
             None => Wire::Plain(stream),
             Some(config) => Wire::tls(stream, config, &self.options.target.host)?,
         };
-        let stage = Stage::Connecting;
-        let (carry, fragments, out) = (Vec::new(), Vec::new(), Vec::new());
-        self.conns.push(Conn { stream, stage, channel, carry, fragments, compressed: false, out });
+        let transport = if channel.is_some() { self.options.transport } else { Transport::Websocket };
+        self.conns.push(Conn {
+            stream,
+            stage: Stage::Connecting,
+            channel,
+            transport,
+            carry: Vec::new(),
+            fragments: Vec::new(),
+            compressed: false,
+            out: Vec::new(),
+        });
         Ok(())
     }
 
@@ -266,150 +300,6 @@ impl Engine {
             }
         }
         self.buffer = buffer;
-        Ok(())
-    }
-
-    fn advance(
-        &mut self,
-        index: usize,
-        ready: sys::Ready,
-        buffer: &mut [u8],
-        load: &mut impl Load,
-    ) -> Result<(), BenchError> {
-        if self.conns[index].stage == Stage::Lost {
-            return Ok(());
-        }
-        if self.conns[index].stage == Stage::Connecting {
-            let to = self.options.target.address;
-            if let Some(source) = self.conns[index].stream.stream().take_error()? {
-                return Err(BenchError::Connect { to, source });
-            }
-            if !ready.writable {
-                return Ok(());
-            }
-            self.conns[index].stage = Stage::Upgrading;
-            self.request_upgrade(index)?;
-        }
-        if ready.writable && !self.conns[index].out.is_empty() {
-            self.flush(index)?;
-        }
-        loop {
-            let conn = &mut self.conns[index];
-            let carried = conn.carry.len();
-            buffer[..carried].copy_from_slice(&conn.carry);
-            let filled = match conn.stream.read(&mut buffer[carried..]) {
-                Ok(0) => return Err(BenchError::Closed { code: 1006, reason: "end of stream".into() }),
-                Ok(count) => carried + count,
-                // A handshake that was done by reading lets out what waited for it.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.flush(index),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            self.traffic.reads += 1;
-            self.traffic.bytes += u64::try_from(filled - carried).unwrap_or_default();
-            let used = self.consume(index, &buffer[..filled], load)?;
-            let carry = &mut self.conns[index].carry;
-            carry.clear();
-            carry.extend_from_slice(&buffer[used..filled]);
-            // A short read has emptied the socket; only the end of the stream hides behind it.
-            if filled < buffer.len() && !ready.hangup && self.conns[index].stream.is_plain() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Handles the whole frames in `input`; returns how many bytes they were.
-    fn consume(&mut self, index: usize, input: &[u8], load: &mut impl Load) -> Result<usize, BenchError> {
-        let mut at = 0;
-        if self.conns[index].stage == Stage::Upgrading {
-            match frames::read_upgrade(input) {
-                Upgrade::Partial => return Ok(0),
-                Upgrade::Refused(reason) => {
-                    return Err(BenchError::Upgrade { url: self.options.target.url.clone(), reason });
-                }
-                Upgrade::Done { compression: false, .. } if self.options.compression => {
-                    let reason = "without agreeing to compression".to_owned();
-                    return Err(BenchError::Upgrade { url: self.options.target.url.clone(), reason });
-                }
-                Upgrade::Done { used, .. } => at = used,
-            }
-            self.conns[index].stage = Stage::Greeting(1 + u8::from(self.conns[index].channel.is_some()));
-            self.introduce(index, load)?;
-        }
-        let now = self.now_ns();
-        while let Some(frame) = frames::next(input, at)? {
-            at = frame.payload.end;
-            let payload = &input[frame.payload];
-            match frame.opcode {
-                frames::CLOSE => {
-                    let (code, reason) = frames::close_reason(payload);
-                    return Err(BenchError::Closed { code, reason });
-                }
-                frames::PING => {
-                    self.frame(frames::PONG, |out| out.extend_from_slice(payload));
-                    self.write(index)?;
-                }
-                frames::PONG => {}
-                _ if frame.fin && self.conns[index].fragments.is_empty() => {
-                    self.data(index, payload, frame.compressed, now, load)?;
-                }
-                _ => {
-                    let conn = &mut self.conns[index];
-                    // Only the first frame says so.
-                    conn.compressed |= frame.compressed;
-                    let fragments = &mut conn.fragments;
-                    fragments.extend_from_slice(payload);
-                    if fragments.len() > frames::FRAME_MAX {
-                        let len = u64::try_from(fragments.len()).unwrap_or(u64::MAX);
-                        return Err(frames::FrameError::TooLong(len).into());
-                    }
-                    if frame.fin {
-                        let (whole, compressed) = (mem::take(fragments), mem::take(&mut conn.compressed));
-                        self.data(index, &whole, compressed, now, load)?;
-                    }
-                }
-            }
-        }
-        Ok(at)
-    }
-
-    #[inline]
-    fn data(
-        &mut self,
-        index: usize,
-        payload: &[u8],
-        compressed: bool,
-        now: u64,
-        load: &mut impl Load,
-    ) -> Result<(), BenchError> {
-        if !compressed {
-            return self.message(index, payload, now, load);
-        }
-        let mut inflate = self.inflate.take().ok_or(frames::FrameError::Header)?;
-        let result = match inflate.message(payload) {
-            Ok(message) => self.message(index, message, now, load),
-            Err(error) => Err(error.into()),
-        };
-        self.inflate = Some(inflate);
-        result
-    }
-
-    #[inline]
-    fn message(
-        &mut self,
-        index: usize,
-        message: &[u8],
-        now: u64,
-        load: &mut impl Load,
-    ) -> Result<(), BenchError> {
-        let ping = match self.conns[index].stage {
-            Stage::Ready => load.on_frame(index, message, now)?,
-            _ => self.greet(index, message, now, load)?,
-        };
-        if ping && self.pong {
-            self.command(&Command { id: 0, request: Request::None });
-            self.write(index)?;
-        }
         Ok(())
     }
 

@@ -38,6 +38,8 @@ pub enum FrameError {
     TooLong(u64),
     #[error("the server sent a compressed message that cannot be inflated")]
     Compressed,
+    #[error("the server sent a body that is not in chunks")]
+    Chunk,
 }
 
 /// Reads the frame that begins at `at`; `None` when `input` does not hold all of it.

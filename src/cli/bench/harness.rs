@@ -88,6 +88,22 @@ impl Harness {
         Ok(self.add(name, server))
     }
 
+    /// Starts one more server of ours behind TLS, whatever was asked for; returns its number.
+    ///
+    /// # Errors
+    /// [`BenchError::OwnServer`].
+    pub fn add_secure(
+        &mut self,
+        name: &str,
+        cores: &[usize],
+        settings: &[&str],
+    ) -> Result<usize, BenchError> {
+        let asked = std::mem::replace(&mut self.common.tls, true);
+        let server = self.add_corecast(name, cores, settings);
+        self.common.tls = asked;
+        server
+    }
+
     /// Starts the floors this kernel can run where a comparison makes sense: beside a server whose processor time is known, or for
     /// scenarios that need none (`always`). `kind` is what they are called. Returns their numbers.
     ///
@@ -135,6 +151,12 @@ impl Harness {
     #[must_use]
     pub fn name(&self, server: usize) -> &str {
         self.servers.get(server).map_or("", |it| &it.name)
+    }
+
+    /// Where a server is reached.
+    #[must_use]
+    pub fn url(&self, server: usize) -> String {
+        self.servers.get(server).map_or_else(String::new, |it| it.url.clone())
     }
 
     #[must_use]

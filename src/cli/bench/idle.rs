@@ -5,12 +5,12 @@
 //! drops out. As root the kernel's slabs are told as well: of the whole machine, both ends of every
 //! connection. Bare connections (`--bare`, to `floor --variant hold`) by the same client say what of it
 //! no server can avoid. `--all` measures the three one after the other, each on a server of its own, and holds as many
-//! connections as the file limits allow.
+//! connections as the file limits allow. Streams (`--transport`) cannot answer pings, so none come.
 
 use super::{
     BenchError, Common,
     bars::{Bar, Limit},
-    engine::{self, Engine, Quiet},
+    engine::{self, Engine, Load},
     floor::Variant,
     harness::{self, Harness},
     own::OwnServer,
@@ -20,8 +20,13 @@ use super::{
     server::{self, Memory},
     slab::{self, Slabs},
     sys,
+    transport::Transport,
 };
-use crate::wire::client::{Command, Request};
+use crate::{
+    cli::client::message::{self, Body},
+    model::Protocol,
+    wire::client::{Command, Request, SubscribeRequest},
+};
 use serde_json::{Value, json};
 use std::{
     io,
@@ -45,8 +50,14 @@ pub struct Args {
     /// Each connection has a channel of its own.
     #[arg(long, conflicts_with = "channels")]
     own_channels: bool,
+    /// Subscriptions of each connection, to channels beside each other.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "own_channels")]
+    subscriptions: usize,
+    /// How they are connected. All but WebSocket say everything in their first request
+    #[arg(long, value_enum, default_value_t)]
+    transport: Transport,
     /// Connect and send nothing at all: for a server that only accepts and waits to receive.
-    #[arg(long, conflicts_with_all = ["channels", "own_channels"])]
+    #[arg(long, conflicts_with_all = ["channels", "own_channels", "subscriptions", "transport"])]
     bare: bool,
     /// Seconds of rest before each look.
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
@@ -64,7 +75,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = HELD_MAX)]
     hold_max: usize,
     /// Bare connections, shared channels with --hold (40 s unless given), and own channels, with their bars
-    #[arg(long, conflicts_with_all = ["bare", "own_channels", "url"])]
+    #[arg(long, conflicts_with_all = ["bare", "own_channels", "url", "subscriptions", "transport", "tls"])]
     all: bool,
 }
 
@@ -93,11 +104,14 @@ pub fn run_beside(mut args: Args) -> Result<ExitCode, BenchError> {
         args.common.url = held.url();
         args.common.server_pid = Some(held.pid());
     }
-    let bars = |run: &Value| if args.bare { Vec::new() } else { bars(run, args.own_channels) };
-    harness::single("idle", &args.common, false, &[], &bars, &|common| run(Args { common, ..args.clone() }))
+    let bars = |run: &Value| args.bars(run);
+    let common = Common { transport: args.transport, ..args.common.clone() };
+    let settings = args.transport.settings();
+    harness::single("idle", &common, false, settings, &bars, &|common| run(Args { common, ..args.clone() }))
 }
 
-fn bars(run: &Value, own_channels: bool) -> Vec<Bar> {
+/// Of connections over WebSocket and without TLS, with one subscription.
+fn plain_bars(run: &Value, own_channels: bool) -> Vec<Bar> {
     if own_channels {
         return vec![Bar::of(run, PRIVATE, "P7", "private memory, a channel each", 1434.0, "B")];
     }
@@ -114,16 +128,32 @@ fn bars(run: &Value, own_channels: bool) -> Vec<Bar> {
 }
 
 impl Args {
-    /// Only the memory of connections with shared channels.
-    pub fn memory(common: Common, from: usize, to: usize) -> Self {
+    /// The bars of what this measures, if there are any.
+    fn bars(&self, run: &Value) -> Vec<Bar> {
+        let tls = self.common.tls || self.common.url.starts_with("wss:");
+        let private = |row, what, most| vec![Bar::of(run, PRIVATE, row, what, most, "B")];
+        match (self.transport, tls, self.own_channels) {
+            _ if self.bare || self.subscriptions > 1 => Vec::new(),
+            (Transport::Websocket, false, own_channels) => plain_bars(run, own_channels),
+            (Transport::Websocket, true, false) => private("T1", "private memory, TLS", 12_288.0),
+            (Transport::HttpStream, false, false) => private("T7", "private memory, http_stream", 2048.0),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Only the memory of connections with so many subscriptions to shared channels.
+    /// Between `from` and `to` of them, each time after `settle` seconds of rest.
+    pub fn memory(common: Common, (from, to): (usize, usize), subscriptions: usize, settle: u64) -> Self {
         Self {
+            transport: common.transport,
             common,
             from,
             to,
             channels: 100,
             own_channels: false,
+            subscriptions,
             bare: false,
-            settle: 3,
+            settle,
             window: 0,
             before_window: 0,
             hold: None,
@@ -157,8 +187,8 @@ fn run_all(args: &Args) -> Result<ExitCode, BenchError> {
     }
     let kernel = |run: usize| figure(&runs.get(run)?.1, KERNEL);
     let times = kernel(1).zip(kernel(0)).map(|(ours, bare)| ours / bare);
-    let mut all = bars(&runs[1].1, false);
-    all.extend(bars(&runs[2].1, true));
+    let mut all = plain_bars(&runs[1].1, false);
+    all.extend(plain_bars(&runs[2].1, true));
     all.push(Bar::at_most("P7", "kernel memory ÷ that of a bare connection", times, 1.1, ""));
     let lines: Vec<Vec<String>> = runs.iter().map(|(name, run)| line(name, run)).collect();
     let head = ["connections", "private B", "PSS B", "kernel B, both ends", "CPU µs/s", "opening s"];
@@ -196,13 +226,20 @@ pub fn run(args: Args) -> Result<ExitCode, BenchError> {
     if args.from == 0 || args.from >= args.to || args.channels == 0 {
         return Err(BenchError::Usage("--from and --channels must be at least 1, and --to above --from"));
     }
+    if args.subscriptions == 0 || args.subscriptions > args.channels {
+        return Err(BenchError::Usage("--subscriptions must be at least 1, and at most --channels"));
+    }
+    if args.subscriptions > 1 && args.common.transport != Transport::Websocket {
+        return Err(BenchError::Usage("--subscriptions is for WebSocket: others cannot ask for more later"));
+    }
     let Some(pid) = args.common.server_pid else {
         return Err(BenchError::Usage(
             "idle measures the server's memory: give its process id with --server-pid",
         ));
     };
     server::has_room(Some(pid), args.to)?;
-    let mut idle = Idle { engine: args.common.engine()?, quiet: Quiet(args.common.protocol()), args, pid };
+    let book = Book { protocol: args.common.protocol(), subscribed: 0 };
+    let mut idle = Idle { engine: args.common.engine()?, book, args, pid };
     let (first, _) = idle.grow(idle.args.from)?;
     let slabs = slab::read();
     let (second, opening) = idle.grow(idle.args.to)?;
@@ -220,11 +257,37 @@ pub fn run(args: Args) -> Result<ExitCode, BenchError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Below are connect and subscribe.
+const FIRST_ID: u32 = 3;
+
+/// Takes notice of pings and of replies to subscribes.
+struct Book {
+    protocol: Protocol,
+    subscribed: usize,
+}
+
+impl Load for Book {
+    fn on_frame(&mut self, _: usize, frame: &[u8], _: u64) -> Result<bool, BenchError> {
+        let mut ping = false;
+        for message in message::decode(self.protocol, frame)? {
+            match message.body {
+                Body::Ping => ping = true,
+                Body::Subscribe(_) => self.subscribed += 1,
+                Body::Error { code, message: text, .. } if message.id > FIRST_ID => {
+                    return Err(BenchError::Refused { code, message: text });
+                }
+                _ => {}
+            }
+        }
+        Ok(ping)
+    }
+}
+
 struct Idle {
     args: Args,
     pid: u32,
     engine: Engine,
-    quiet: Quiet,
+    book: Book,
 }
 
 impl Idle {
@@ -238,7 +301,8 @@ impl Idle {
         if self.args.bare {
             self.engine.open_bare(count)?;
         } else {
-            self.engine.open(count, channel, &mut self.quiet)?;
+            self.engine.open(count, channel, &mut self.book)?;
+            self.subscribe(before, count)?;
             self.exchange(before, count)?;
         }
         let opening = begin.elapsed();
@@ -250,15 +314,49 @@ impl Idle {
         Ok((memory, opening))
     }
 
-    /// Each of these connections sends something and receives an answer.
-    fn exchange(&mut self, from: usize, to: usize) -> Result<(), BenchError> {
-        // Leaving a channel one is not in is answered by every server, and changes nothing.
+    /// The subscriptions of these connections beyond the first.
+    fn subscribe(&mut self, from: usize, to: usize) -> Result<(), BenchError> {
+        let more = self.args.subscriptions - 1;
+        if more == 0 {
+            return Ok(());
+        }
+        self.book.subscribed = 0;
         for conn in from..to {
-            self.engine
-                .command(&Command { id: 3, request: Request::Unsubscribe { channel: "idle-none".into() } });
+            let commands = (1..=more).map(|at| {
+                let channel = format!("idle{}", (conn + at) % self.args.channels).into();
+                let request = SubscribeRequest { channel, ..Default::default() };
+                let id = FIRST_ID.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
+                Command { id, request: Request::Subscribe(Box::new(request)) }
+            });
+            let commands: Vec<_> = commands.collect();
+            self.engine.commands(&commands);
             self.engine.write(conn)?;
             if conn % 64 == 0 {
-                self.engine.poll(Duration::ZERO, &mut self.quiet)?;
+                self.engine.poll(Duration::ZERO, &mut self.book)?;
+            }
+        }
+        let wanted = (to - from) * more;
+        self.engine.drain(&mut self.book, |book| (book.subscribed, book.subscribed >= wanted))?;
+        if self.book.subscribed < wanted {
+            return Err(BenchError::Stalled { what: "the subscribing" });
+        }
+        Ok(())
+    }
+
+    /// Each of these connections sends something and receives an answer. Streams have, with their request.
+    fn exchange(&mut self, from: usize, to: usize) -> Result<(), BenchError> {
+        if self.args.common.transport != Transport::Websocket {
+            return Ok(());
+        }
+        // Leaving a channel one is not in is answered by every server, and changes nothing.
+        for conn in from..to {
+            self.engine.command(&Command {
+                id: FIRST_ID,
+                request: Request::Unsubscribe { channel: "idle-none".into() },
+            });
+            self.engine.write(conn)?;
+            if conn % 64 == 0 {
+                self.engine.poll(Duration::ZERO, &mut self.book)?;
             }
         }
         Ok(())
@@ -268,7 +366,7 @@ impl Idle {
     fn rest(&mut self, length: Duration) -> Result<(), BenchError> {
         let begin = Instant::now();
         while let Some(left) = length.checked_sub(begin.elapsed()) {
-            self.engine.poll(left.min(Duration::from_secs(1)), &mut self.quiet)?;
+            self.engine.poll(left.min(Duration::from_secs(1)), &mut self.book)?;
         }
         Ok(())
     }
@@ -307,6 +405,7 @@ impl Idle {
             (false, true) => report.number("channels", args.to as f64),
             (false, false) => report.number("channels", args.channels as f64),
         }
+        report.number("subscriptions_each", if args.bare { 0.0 } else { args.subscriptions as f64 });
         report.number("window_s", args.window as f64);
         report.section("memory");
         report.number("private_bytes_per_connection", slope(|it| it.private));

@@ -97,7 +97,8 @@ fn positions() -> impl Iterator<Item = &'static str> {
     QUANTILES.iter().map(|it| it.0).chain(["max"])
 }
 
-fn values(runs: &[Value], name: &str) -> Vec<f64> {
+/// A percentile of every run.
+pub fn values(runs: &[Value], name: &str) -> Vec<f64> {
     runs.iter().filter_map(|it| figure(it, &format!("/latency_us/{name}"))).collect()
 }
 
@@ -129,13 +130,7 @@ fn percentiles(names: &[&str], runs: &[Vec<Value>]) -> String {
         .map(|name| {
             let mut line = vec![name.to_owned()];
             for runs in runs {
-                let values = values(runs, name);
-                let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-                let high = values.iter().copied().fold(0.0, f64::max);
-                line.push(match median(values) {
-                    Some(middle) => format!("{middle:.1} ({low:.1}–{high:.1})"),
-                    None => "–".to_owned(),
-                });
+                line.push(spread(runs, name));
             }
             line.push(times(runs, name).map_or("–".to_owned(), |it| format!("{it:.2}")));
             line
@@ -144,7 +139,19 @@ fn percentiles(names: &[&str], runs: &[Vec<Value>]) -> String {
     results::table(&head, &lines)
 }
 
-fn curves(title: &str, names: &[&str], runs: &[Vec<Value>]) -> String {
+/// Median of a percentile, and its lowest and highest.
+pub fn spread(runs: &[Value], name: &str) -> String {
+    let values = values(runs, name);
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(0.0, f64::max);
+    match median(values) {
+        Some(middle) => format!("{middle:.1} ({low:.1}–{high:.1})"),
+        None => "–".to_owned(),
+    }
+}
+
+/// The percentiles of runs of several.
+pub fn curves(title: &str, names: &[&str], runs: &[Vec<Value>]) -> String {
     let series = names.iter().zip(runs).map(|(name, runs)| {
         ((*name).to_owned(), positions().map(|position| median(values(runs, position))).collect())
     });

@@ -9,17 +9,20 @@ mod bars;
 mod calls;
 mod channels;
 mod compressed;
+mod connects;
 mod cores;
 mod engine;
 mod fanout;
 mod floor;
 mod frames;
 mod grid;
+mod handshakes;
 mod harness;
 mod history;
 mod idle;
 mod latency;
 mod own;
+mod permission;
 mod plot;
 mod presence;
 mod presets;
@@ -32,13 +35,18 @@ mod server;
 mod slab;
 mod stamp;
 mod storm;
+mod subscriptions;
 mod sys;
+mod tls;
+mod transport;
+mod transports;
 
 use super::client::{ClientError, Target};
 use crate::{model::Protocol, wire::client::DecodeError};
 use engine::{Engine, Options};
 use serde_json::Value;
 use std::{cell::RefCell, io, net::SocketAddr, path::PathBuf, process::ExitCode, rc::Rc};
+use transport::Transport;
 
 /// Measure a server of the protocol.
 ///
@@ -79,11 +87,26 @@ enum Scenario {
     Presence(presence::Args),
     /// A broadcast to clients that agreed to compression, beside the same without.
     Compressed(compressed::Args),
+    /// A broadcast over TLS, beside the same without.
+    Tls(tls::Args),
+    /// What connected clients feel of a storm of TLS handshakes.
+    Handshakes(handshakes::Args),
+    /// A broadcast to subscribers of http_stream and sse, beside the same over WebSocket.
+    Transports(transports::Args),
+    /// Connecting without a token, with a good one and with a bad one.
+    Connects(connects::Args),
+    /// Memory of subscriptions beyond the first on a connection.
+    Subscriptions(subscriptions::Args),
+    /// How long a permission check takes.
+    Permission(permission::Args),
     /// Every scenario that has a bar, one after the other, and one table of all bars.
     All(all::Args),
     /// The floor: bare programs that write the same bytes and do nothing else.
     #[command(hide = true)]
     FloorServer(floor::Args),
+    /// The storm of handshakes: connections that are made and cut.
+    #[command(hide = true)]
+    Crowd(handshakes::CrowdArgs),
 }
 
 /// What every scenario asks.
@@ -138,6 +161,9 @@ struct Common {
     /// Where the figures of a run go when it is part of something.
     #[arg(skip)]
     sink: Option<Sink>,
+    /// How subscribers are connected, in scenarios that let one choose.
+    #[arg(skip)]
+    transport: Transport,
 }
 
 /// Rounds against the floor, for the scenarios that have one.
@@ -198,7 +224,8 @@ impl Common {
         }
         let target = Target::parse(&self.url)?;
         let (protocol, token) = (self.protocol(), self.token.clone());
-        Engine::new(Options { target, protocol, token, spin: self.spin, compression: self.compression })
+        let (spin, compression, transport) = (self.spin, self.compression, self.transport);
+        Engine::new(Options { target, protocol, token, spin, compression, transport })
     }
 
     fn metrics(&self) -> Result<Target, BenchError> {
@@ -221,6 +248,8 @@ pub enum BenchError {
     Connect { to: SocketAddr, source: io::Error },
     #[error("{url} did not become a WebSocket: the server answered {reason}; is the path right?")]
     Upgrade { url: String, reason: String },
+    #[error("{path} is no {what}: the server answered {reason}; is it enabled ({what}.enabled)?")]
+    Stream { what: &'static str, path: String, reason: String },
     #[error(
         "the server refused a connection or its subscription: {code} {message}; allow subscribing and publishing for anonymous clients, or give --token"
     )]
@@ -257,6 +286,8 @@ pub enum BenchError {
     Process { pid: u32, what: &'static str, source: io::Error },
     #[error("cannot run on CPU {core}: {source}")]
     Pin { core: usize, source: io::Error },
+    #[error("the storm did not get a single connection through")]
+    NoStorm,
     #[error("the server did not start: {reason}")]
     OwnServer { reason: String },
     #[error("{server}: not every message arrived once and in order, so these figures do not count\n{text}")]
@@ -294,6 +325,13 @@ pub fn run(args: Args) -> Result<ExitCode, BenchError> {
         Scenario::History(args) => history::run_beside(&args),
         Scenario::Presence(args) => presence::run_beside(&args),
         Scenario::Compressed(args) => compressed::run(&args),
+        Scenario::Tls(args) => tls::run(&args),
+        Scenario::Handshakes(args) => handshakes::run(&args),
+        Scenario::Transports(args) => transports::run(&args),
+        Scenario::Connects(args) => connects::run(&args),
+        Scenario::Subscriptions(args) => subscriptions::run(&args),
+        Scenario::Permission(args) => permission::run(&args),
+        Scenario::Crowd(args) => handshakes::run_crowd(&args),
         Scenario::All(args) => all::run(&args),
         Scenario::FloorServer(args) => {
             floor::run(&args)?;

@@ -127,7 +127,9 @@ pub fn fanout_work(subscribers: usize, publishing: Publishing) -> Work {
 /// Those of the runs.
 pub fn fanout(args: fanout::Args) -> Result<ExitCode, BenchError> {
     let Some(rounds) = args.rounds else {
-        return harness::single("fanout", &args.common.clone(), true, &[], &|_| Vec::new(), &|common| {
+        let common = Common { transport: args.transport, ..args.common.clone() };
+        let settings = args.transport.settings();
+        return harness::single("fanout", &common, true, settings, &|_| Vec::new(), &|common| {
             fanout::run(fanout::Args { common, ..args.clone() })
         });
     };

@@ -63,8 +63,9 @@ fn default_folder(scenario: &str) -> PathBuf {
 }
 
 /// The folder of all scenarios of a day: the same for every attempt, so that one goes on where another ended.
-pub fn folder_of_all() -> PathBuf {
-    Path::new("bench-results").join(format!("{}-{}-all", today(), machine()))
+pub fn folder_of_all(quick: bool) -> PathBuf {
+    let quick = if quick { "-quick" } else { "" };
+    Path::new("bench-results").join(format!("{}-{}-all{quick}", today(), machine()))
 }
 
 /// `2cpu-amd-epyc`.

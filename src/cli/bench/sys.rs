@@ -207,6 +207,17 @@ pub fn pin_to(core: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets the calling thread, and those it starts, run only when nobody else wants their CPU.
+///
+/// # Errors
+/// Those of `sched_setscheduler`.
+pub fn run_when_idle() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `parameters` lives through the call.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) })?;
+    Ok(())
+}
+
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

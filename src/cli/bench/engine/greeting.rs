@@ -1,9 +1,16 @@
-//! How a connection is let in: the upgrade, and the replies to connect and subscribe.
+//! How a connection is let in: what it asks for, and the replies to connect and subscribe.
 
-use super::{Engine, Load, Stage};
+use super::{
+    Engine, Load, Stage,
+    body::{self, Head},
+};
 use crate::{
     cli::{
-        bench::{BenchError, frames},
+        bench::{
+            BenchError,
+            frames::{self, Upgrade},
+            transport::Transport,
+        },
         client::{
             Target,
             message::{self, Body},
@@ -46,7 +53,68 @@ impl Engine {
         Ok(ping)
     }
 
-    pub(super) fn request_upgrade(&mut self, index: usize) -> Result<(), BenchError> {
+    /// Asks for the transport of connection `index`. A stream is told all it will ever be told at once.
+    pub(super) fn request(&mut self, index: usize, load: &impl Load) -> Result<(), BenchError> {
+        let transport = self.conns[index].transport;
+        if transport == Transport::Websocket {
+            return self.request_upgrade(index);
+        }
+        let protocol = self.options.protocol;
+        let mut commands = Vec::new();
+        for (at, command) in self.introduction(index, load).iter().enumerate() {
+            message::encode(protocol, command, at == 0, &mut commands);
+        }
+        let (path, host) = (&self.stream_path, &self.options.target.host);
+        let request = body::request(transport, protocol, path, host, &commands);
+        self.scratch.extend_from_slice(&request);
+        self.write(index)
+    }
+
+    /// Reads the answer to the upgrade and goes on with it; returns how many bytes it had.
+    pub(super) fn upgraded(
+        &mut self,
+        index: usize,
+        input: &[u8],
+        load: &impl Load,
+    ) -> Result<usize, BenchError> {
+        let refused = |reason| BenchError::Upgrade { url: self.options.target.url.clone(), reason };
+        let used = match frames::read_upgrade(input) {
+            Upgrade::Partial => return Ok(0),
+            Upgrade::Refused(reason) => return Err(refused(reason)),
+            Upgrade::Done { compression: false, .. } if self.options.compression => {
+                return Err(refused("without agreeing to compression".to_owned()));
+            }
+            Upgrade::Done { used, .. } => used,
+        };
+        self.begin_greeting(index);
+        let commands = self.introduction(index, load);
+        // Not before this answer: some servers refuse bytes that come too early.
+        self.commands(&commands);
+        self.write(index)?;
+        Ok(used)
+    }
+
+    /// Reads the head before the body of a stream; returns how many bytes it had.
+    pub(super) fn begun(&mut self, index: usize, input: &[u8]) -> Result<usize, BenchError> {
+        match body::read_head(input) {
+            Head::Partial => Ok(0),
+            Head::Refused(reason) => {
+                let what = self.conns[index].transport.name();
+                Err(BenchError::Stream { what, path: self.stream_path.clone(), reason })
+            }
+            Head::Begins(used) => {
+                self.begin_greeting(index);
+                Ok(used)
+            }
+        }
+    }
+
+    fn begin_greeting(&mut self, index: usize) {
+        let conn = &mut self.conns[index];
+        conn.stage = Stage::Greeting(1 + u8::from(conn.channel.is_some()));
+    }
+
+    fn request_upgrade(&mut self, index: usize) -> Result<(), BenchError> {
         let Target { path, host, .. } = &self.options.target;
         let offer = match self.options.protocol {
             Protocol::Json => "",
@@ -67,18 +135,18 @@ impl Engine {
         self.write(index)
     }
 
-    /// Not before the answer to the upgrade: some servers refuse bytes that come too early.
-    pub(super) fn introduce(&mut self, index: usize, load: &impl Load) -> Result<(), BenchError> {
+    /// Connect, and subscribe where there is a channel.
+    fn introduction(&self, index: usize, load: &impl Load) -> Vec<Command<'static>> {
         let token = self.options.token.clone();
-        let connect =
+        let mut connect =
             ConnectRequest { token: token.into(), name: "corecast-bench".into(), ..Default::default() };
+        load.introduce(index, &mut connect);
         let mut commands = vec![Command { id: 1, request: Request::Connect(Box::new(connect)) }];
         if let Some(channel) = self.conns[index].channel.clone() {
             let mut subscribe = SubscribeRequest { channel: channel.into(), ..Default::default() };
             load.wish(index, &mut subscribe);
             commands.push(Command { id: 2, request: Request::Subscribe(Box::new(subscribe)) });
         }
-        self.commands(&commands);
-        self.write(index)
+        commands
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use std::{
+    io::Read as _,
     net::{TcpListener, TcpStream},
     thread,
 };
@@ -48,9 +49,15 @@ fn accept(listener: &TcpListener, answer: &str) -> TcpStream {
 fn engine(listener: &TcpListener) -> Engine {
     let url = format!("ws://{}/x", listener.local_addr().unwrap());
     let target = Target::parse(&url).unwrap();
-    let options =
-        Options { target, protocol: Protocol::Json, token: String::new(), spin: false, compression: false };
-    Engine::new(options).unwrap()
+    Engine::new(Options {
+        target,
+        protocol: Protocol::Json,
+        token: String::new(),
+        spin: false,
+        compression: false,
+        transport: Transport::default(),
+    })
+    .unwrap()
 }
 
 fn upgraded() -> String {
@@ -99,6 +106,112 @@ fn frames_cut_anywhere_arrive_whole() {
         at += 6 + usize::from(second & 0x7f);
     }
     assert_eq!(opcodes, [frames::TEXT, frames::PONG, frames::TEXT]);
+}
+
+/// A stream that was asked for, answered with `answer` byte by byte; what was seen and what was asked.
+fn stream(
+    transport: Transport,
+    protocol: Protocol,
+    answer: &[u8],
+    frames: usize,
+) -> (Result<(), BenchError>, Vec<Vec<u8>>, Vec<u8>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/connection/websocket", listener.local_addr().unwrap());
+    let (target, token) = (Target::parse(&url).unwrap(), "t".to_owned());
+    let options = Options { target, protocol, token, spin: false, compression: false, transport };
+    let mut engine = Engine::new(options).unwrap();
+    let answer = answer.to_vec();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        // The request is one write of the client.
+        let mut asked = vec![0; 4096];
+        let count = stream.read(&mut asked).unwrap();
+        asked.truncate(count);
+        for byte in &answer {
+            // The client may have given up.
+            let _ = stream.write_all(&[*byte]);
+        }
+        let _ = stream.read_to_end(&mut Vec::new());
+        asked
+    });
+    let mut load = Frames::default();
+    let mut result = engine.open(1, |_| Some("c".into()), &mut load);
+    while result.is_ok() && load.0.len() < frames {
+        result = engine.poll(Duration::from_millis(100), &mut load);
+    }
+    drop(engine);
+    (result, load.0, server.join().unwrap())
+}
+
+const BEGUN: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+fn chunks(parts: &[&[u8]]) -> Vec<u8> {
+    let chunk = |part: &&[u8]| [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
+    [BEGUN.as_bytes(), &parts.iter().flat_map(chunk).collect::<Vec<u8>>()].concat()
+}
+
+#[test]
+fn messages_of_streams_arrive_whole_however_they_are_cut() {
+    #[track_caller]
+    fn check(transport: Transport, protocol: Protocol, parts: &[&[u8]], want: &[&[u8]], asked: &str) {
+        let (result, frames, request) = stream(transport, protocol, &chunks(parts), want.len());
+        assert!(result.is_ok(), "{result:?}");
+        assert_eq!(frames, want, "{transport:?}");
+        let request = String::from_utf8_lossy(&request).into_owned();
+        assert!(request.starts_with(asked) && request.contains("subscribe"), "{request}");
+    }
+    let connect = br#"{"id":1,"connect":{"client":"k","ping":25}}"#;
+    let subscribe = br#"{"id":2,"subscribe":{}}"#;
+    check(
+        Transport::HttpStream,
+        Protocol::Json,
+        &[
+            &[connect, b"\n{\"id\":2,\"sub".as_slice()].concat(),
+            b"scribe\":{}}\n",
+            b"{\"a\":1}\n{}\n",
+            b"{\"b\"",
+            b":2}\n",
+        ],
+        &[b"{\"a\":1}\n{}", b"{\"b\":2}"],
+        "POST /connection/http_stream HTTP/1.1\r\n",
+    );
+    let event = |message: &[u8]| [b"data: ", message, b"\n\n"].concat();
+    let (query, last) =
+        ("GET /connection/sse?cf_connect=%7B%22id%22%3A1%2C%22connect%22", event(b"{\"b\":2}"));
+    check(
+        Transport::Sse,
+        Protocol::Json,
+        &[b"\r\n", &event(connect), &event(subscribe), &event(b"{\"a\":1}"), &last[..9], &last[9..]],
+        &[b"{\"a\":1}", b"{\"b\":2}"],
+        query,
+    );
+    let greeting = b"\x07\x08\x01\x2a\x03\x0a\x01k\x04\x08\x02\x32\x00";
+    let (result, frames, request) =
+        stream(Transport::HttpStream, Protocol::Protobuf, &chunks(&[greeting, b"\x03a", b"bc\x00"]), 1);
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(frames, [b"\x03abc\x00"]);
+    assert!(String::from_utf8_lossy(&request).contains("\r\nContent-Type: application/octet-stream\r\n"));
+}
+
+#[test]
+fn streams_that_cannot_be_measured_end_the_run() {
+    #[track_caller]
+    fn check(answer: &[u8], want: &str) {
+        let (result, _, _) = stream(Transport::HttpStream, Protocol::Json, answer, usize::MAX);
+        let text = result.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains(want), "{text}");
+    }
+    let greeting: &[u8] =
+        b"{\"id\":1,\"connect\":{\"client\":\"k\",\"ping\":25,\"pong\":true}}\n{\"id\":2,\"subscribe\":{}}\n";
+    check(
+        b"HTTP/1.1 404 Not Found\r\n\r\n",
+        "/connection/http_stream is no http_stream: the server answered HTTP 404",
+    );
+    check(&[BEGUN.as_bytes(), b"x\r\n"].concat(), "not in chunks");
+    check(&chunks(&[greeting, b""]), "end of the body");
+    check(&chunks(&[greeting, b"{}\n"]), "pings");
+    check(&chunks(&[b"{\"id\":1,\"error\":{\"code\":101,\"message\":\"x\"}}\n"]), "101 x");
 }
 
 #[test]

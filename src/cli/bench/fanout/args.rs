@@ -1,6 +1,6 @@
 //! What can be said about a fan-out on the command line, and by the scenarios that are made of it.
 
-use crate::cli::bench::Common;
+use crate::cli::bench::{Common, transport::Transport};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -9,6 +9,9 @@ pub struct Args {
     /// Connections that subscribe
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub subscribers: usize,
+    /// How the subscribers are connected; publishers are WebSockets
+    #[arg(long, value_enum, default_value_t, conflicts_with = "rounds")]
+    pub transport: Transport,
     #[command(flatten)]
     pub publishing: Publishing,
     /// Measure so many rounds between runs of the floor, instead of once without it
@@ -47,7 +50,15 @@ impl From<PublishArgs> for Args {
 
 impl Args {
     pub(in crate::cli::bench) fn new(common: Common, subscribers: usize, publishing: Publishing) -> Self {
-        Self { common, subscribers, publishing, rounds: None, no_floor: false, sides: Vec::new() }
+        Self {
+            transport: common.transport,
+            common,
+            subscribers,
+            publishing,
+            rounds: None,
+            no_floor: false,
+            sides: Vec::new(),
+        }
     }
 }
 
