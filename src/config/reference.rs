@@ -76,9 +76,10 @@ pub fn reference() -> String {
     page += "Accepted where they ask for nothing (mostly: off), otherwise an error that says so; ";
     page +=
         "those of `channel.without_namespace` hold for namespaces as well. With every key below them:\n\n";
-    let theirs: Vec<_> = centrifugo::keys().map(|key| format!("`{key}`")).collect();
-    page += &theirs.join(", ");
-    page += "\n";
+    // A line for each, so that two changes of the list do not touch the same line.
+    for key in centrifugo::keys() {
+        let _ = writeln!(page, "- `{key}`");
+    }
     page
 }
 
