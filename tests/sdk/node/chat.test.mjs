@@ -1,25 +1,15 @@
 // The chat page in Chromium: two people, presence, joins and leaves, a cut and what was missed.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, test } from 'node:test';
+import { behindProxy } from '../lib/behind.mjs';
 import { Browser } from '../lib/browser.mjs';
-import { Proxy } from '../lib/proxy.mjs';
 import { Server } from '../lib/server.mjs';
 import { range, until } from '../lib/util.mjs';
 
-let server;
-let proxy;
-let browser;
-before(async () => {
-  server = await Server.dev();
-  proxy = await Proxy.start(server.port);
-  browser = await Browser.start();
-});
-after(async () => {
-  await browser?.stop();
-  await proxy?.stop();
-  await server?.stop();
-});
+const browser = await Browser.start();
+after(() => browser.stop());
+const { server, proxy } = await behindProxy(Server.dev());
 
 test('two pages chat, one goes offline and recovers', async () => {
   await server.publish('lobby', { name: 'backend', text: 'before anybody came' });

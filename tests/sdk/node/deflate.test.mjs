@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict';
 import zlib from 'node:zlib';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import WebSocket from 'ws';
 import { Browser } from '../lib/browser.mjs';
+import { behindProxy } from '../lib/behind.mjs';
 import { agreed } from '../lib/echo.mjs';
-import { Proxy } from '../lib/proxy.mjs';
 import { Raw } from '../lib/raw.mjs';
 import { Peer, SDKS } from '../lib/sdk.mjs';
 import { Server } from '../lib/server.mjs';
@@ -15,16 +15,7 @@ import { channel, range, until } from '../lib/util.mjs';
 const ANSWER = 'permessage-deflate; server_no_context_takeover; client_no_context_takeover';
 const LONG = 'a text that is long enough to be worth it, worth it, worth it. '.repeat(8);
 
-let server;
-let proxy;
-before(async () => {
-  server = await Server.start({ websocket: { compression: true } });
-  proxy = await Proxy.start(server.port);
-});
-after(async () => {
-  await proxy?.stop();
-  await server?.stop();
-});
+const { server, proxy } = await behindProxy(Server.start({ websocket: { compression: true } }));
 
 async function metric(name) {
   const text = await (await fetch(`${server.http}/metrics`)).text();

@@ -1,28 +1,19 @@
 // Fossil deltas with the JavaScript SDK: what comes out is what went in, letter by letter, and it came as deltas.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { Proxy } from '../lib/proxy.mjs';
+import { describe, test } from 'node:test';
+import { behindProxy } from '../lib/behind.mjs';
 import { Peer, SDKS } from '../lib/sdk.mjs';
 import { Server, open } from '../lib/server.mjs';
 import { channel, range, until } from '../lib/util.mjs';
 
-let server;
-let proxy;
-before(async () => {
-  const delta = { ...open, allowed_delta_types: ['fossil'], delta_publish: true };
-  const namespaces = [
-    { name: 'delta', ...delta },
-    { name: 'asked', ...delta, delta_publish: false },
-    { name: 'never', ...open },
-  ];
-  server = await Server.start({ channel: { namespaces } });
-  proxy = await Proxy.start(server.port);
-});
-after(async () => {
-  await proxy?.stop();
-  await server?.stop();
-});
+const delta = { ...open, allowed_delta_types: ['fossil'], delta_publish: true };
+const namespaces = [
+  { name: 'delta', ...delta },
+  { name: 'asked', ...delta, delta_publish: false },
+  { name: 'never', ...open },
+];
+const { server, proxy } = await behindProxy(Server.start({ channel: { namespaces } }));
 
 const LINES = ['Привет, как дела?', 'naïve façade — déjà vu', '日本語のテキスト', 'emoji 😀😃😄', 'plain <b>&"\\ text\u2028'];
 

@@ -1,8 +1,8 @@
 // Maps and patterns with the SDK: a mirror of a map through pages, changes, cuts; what a pattern brings.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { Proxy } from '../lib/proxy.mjs';
+import { describe, test } from 'node:test';
+import { behindProxy } from '../lib/behind.mjs';
 import { Peer, SDKS } from '../lib/sdk.mjs';
 import { Server } from '../lib/server.mjs';
 import { channel, range, until } from '../lib/util.mjs';
@@ -31,16 +31,7 @@ const config = {
   },
 };
 
-let server;
-let proxy;
-before(async () => {
-  server = await Server.start(config);
-  proxy = await Proxy.start(server.port);
-});
-after(async () => {
-  await proxy?.stop();
-  await server?.stop();
-});
+const { server, proxy } = await behindProxy(Server.start(config));
 
 /** A mirror of a map, kept by its events alone. */
 function mirror(peer, name, make = 'newMapSubscription') {

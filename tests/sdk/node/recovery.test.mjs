@@ -1,23 +1,14 @@
 // TCP is cut while messages are published: what was missed comes, once and in order, or the SDK is told.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { Proxy } from '../lib/proxy.mjs';
+import { describe, test } from 'node:test';
+import { behindProxy } from '../lib/behind.mjs';
 import { Raw } from '../lib/raw.mjs';
 import { Peer, SDKS } from '../lib/sdk.mjs';
 import { Server } from '../lib/server.mjs';
 import { channel, range, until } from '../lib/util.mjs';
 
-let server;
-let proxy;
-before(async () => {
-  server = await Server.start();
-  proxy = await Proxy.start(server.port);
-});
-after(async () => {
-  await proxy?.stop();
-  await server?.stop();
-});
+const { server, proxy } = await behindProxy(Server.start());
 
 const numbers = (room) => room.data.map((d) => d.n);
 

@@ -2,28 +2,21 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { behindProxy } from '../lib/behind.mjs';
 import { Browser } from '../lib/browser.mjs';
-import { Proxy } from '../lib/proxy.mjs';
 import { Peer } from '../lib/sdk.mjs';
 import { Server } from '../lib/server.mjs';
 import { FALLBACKS } from '../lib/transports.mjs';
 import { channel, once, range, until } from '../lib/util.mjs';
 
-let server;
-let proxy;
-before(async () => {
-  server = await Server.start({
+const { server, proxy } = await behindProxy(
+  Server.start({
     http_stream: { enabled: true },
     sse: { enabled: true },
     client: { ping_interval: '1s', pong_timeout: '500ms', allow_anonymous_connect_without_token: true, allowed_origins: ['*'] },
     runtime: { cores: 2 },
-  });
-  proxy = await Proxy.start(server.port);
-});
-after(async () => {
-  await proxy?.stop();
-  await server?.stop();
-});
+  }),
+);
 
 const through = (it) => `http://127.0.0.1:${it.port}`;
 /** How many commands the server got so far. */
