@@ -211,7 +211,7 @@ impl Core {
             Answer::Subscribed(_)
             | Answer::MapPage(_)
             | Answer::Position(_)
-            | Answer::Entered
+            | Answer::Entered(_)
             | Answer::Acting(_) => Err(ErrorCode::Internal),
         };
         self.api_reply(call, reply);

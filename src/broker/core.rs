@@ -12,6 +12,7 @@ use super::{
     group::Groups,
     hub::Hub,
     ids::{ClientIds, Owners},
+    limits::{Limits as RateLimits, Shared, Sharers},
     mesh::{Answer, Ask, AskKey, Mesh, Outgoing, Tell},
     outbound::Outbound,
     outbox::{Framing, Limits, WritePath},
@@ -66,13 +67,22 @@ pub struct SessionStart {
     pub websocket_pings: bool,
     /// The user a trusted proxy vouches for (`client.user_id_http_header`).
     pub user: Option<Arc<str>>,
+    /// The buckets of its address, where addresses are limited.
+    pub address: Option<Arc<Shared>>,
 }
 
 impl SessionStart {
     /// A client that speaks on its connection, is pinged by the protocol, and is nobody yet.
     #[must_use]
     pub const fn new(protocol: Protocol, framing: Framing) -> Self {
-        Self { protocol, framing, uplink: Uplink::Connection, websocket_pings: false, user: None }
+        Self {
+            protocol,
+            framing,
+            uplink: Uplink::Connection,
+            websocket_pings: false,
+            user: None,
+            address: None,
+        }
     }
 }
 
@@ -122,6 +132,12 @@ pub struct Core {
     pub(super) clients: u32,
     pub(super) users: Users,
     pub(super) denials: Denials,
+    /// `None`: operations are not counted.
+    pub(super) limits: Option<Box<RateLimits>>,
+    /// The buckets of the users this core owns.
+    pub(super) user_limits: Sharers<Arc<str>>,
+    /// Connections that were answered with too many errors in this turn.
+    pub(super) offenders: Vec<ConnKey>,
     pub(super) anonymous: Arc<str>,
     /// Connections whose next command waits for credit, by the core that has none to give.
     pub(super) credit_waiters: Vec<VecDeque<ConnKey>>,
@@ -181,6 +197,9 @@ impl Core {
             clients: 0,
             users,
             denials,
+            limits: RateLimits::new(&settings.client.rate_limit).map(Box::new),
+            user_limits: Sharers::new(rng.next_u64()),
+            offenders: Vec::new(),
             anonymous: "".into(),
             credit_waiters: (0..seat.cores).map(|_| VecDeque::new()).collect(),
             credit_waiters_count: 0,
@@ -220,6 +239,7 @@ impl Core {
     /// Timers, held commands, slow clients, then every touched group is encoded. Afterwards
     /// [`Core::take_effects`] and the writes are complete for this turn.
     pub fn end_turn(&mut self) {
+        self.cut_offenders();
         self.fire_timers();
         self.pump();
         self.groups.close_all(&mut self.write, &mut self.counters);
@@ -320,6 +340,7 @@ impl Core {
         let mut session = Session::new(start.protocol, start.framing, start.websocket_pings, stale_ms);
         session.uplink = start.uplink;
         session.header_user = start.user.filter(|user| !user.is_empty());
+        session.meter = self.limits.as_ref().map(|limits| limits.meter(start.address));
         self.sessions.insert(conn, Box::new(session));
         self.schedule(conn);
     }
@@ -602,7 +623,7 @@ impl Core {
             | Answer::MapStats(_)
             | Answer::HistoryRemoved
             | Answer::Position(_)
-            | Answer::Entered
+            | Answer::Entered(_)
             | Answer::Emulated
             | Answer::Acting(_) => {
                 self.reply(conn, id, &Reply::Error(ErrorCode::Internal));

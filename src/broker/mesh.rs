@@ -13,6 +13,7 @@
 use super::{
     emulation::SessionId,
     hub::HubKey,
+    limits::Shared,
     seam::{ApiRequest, CoreStats, Denial, PublishOptions, Suppressed},
 };
 use crate::{
@@ -241,7 +242,8 @@ pub enum Answer {
     },
     MapStats(u32),
     Position(Option<Position>),
-    Entered,
+    /// With the buckets of the user, where it has any.
+    Entered(Option<Arc<Shared>>),
     /// So many cores were asked to act.
     Acting(usize),
     Emulated,

@@ -11,6 +11,7 @@ mod hub;
 mod ids;
 #[cfg(test)]
 mod invariants;
+pub mod limits;
 pub mod mesh;
 mod outbound;
 pub mod outbox;

@@ -534,6 +534,7 @@ mod denials;
 mod emulation;
 mod filters;
 mod keys;
+mod limits;
 mod maps;
 mod tokens;
 mod users;

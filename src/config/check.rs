@@ -6,6 +6,7 @@ use super::{
     duration,
     error::{Place, Problem},
     keys,
+    node::Value,
     settings::{ChannelOptions, Settings},
 };
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ impl Draft {
         }
         conflicts.extend(patterns(settings));
         conflicts.extend(personal(settings));
+        conflicts.extend(buckets(settings));
         conflicts.extend(tls(settings));
         conflicts.extend(loopback(settings, dev));
         for Conflict { keys, found, reason } in conflicts {
@@ -178,6 +180,23 @@ fn personal(settings: &Settings) -> Option<Conflict> {
         ));
     }
     None
+}
+
+/// A limit without a bucket limits nothing.
+fn buckets(settings: &Settings) -> Vec<Conflict> {
+    let mut conflicts = Vec::new();
+    keys::visit(&mut settings.clone().client.rate_limit, "client.rate_limit.", &mut |prefix, section| {
+        let has = |name: &str| section.options().iter().any(|option| option.name == name);
+        let is = |name: &str, value: Value| has(name) && section.show(name) == value;
+        if is("enabled", Value::Bool(true)) && is("buckets", Value::List(Vec::new())) {
+            conflicts.push(Conflict {
+                keys: vec![format!("{prefix}enabled"), format!("{prefix}buckets")],
+                found: "true".into(),
+                reason: format!("needs {prefix}buckets, such as [{{\"rate\": 60, \"interval\": \"1s\"}}]"),
+            });
+        }
+    });
+    conflicts
 }
 
 fn tls(settings: &Settings) -> Option<Conflict> {

@@ -19,6 +19,7 @@ mod migrate;
 mod nearest;
 mod node;
 mod overrides;
+mod rate_limit;
 mod read;
 mod reference;
 mod rules;
@@ -35,6 +36,7 @@ pub use duration::parse as parse_duration;
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
 pub use load::{Flag, Loaded, SourceFile, Sources, load};
 pub use migrate::{Migrated, migrate};
+pub use rate_limit::{Bucket, Buckets, CommandLimits, ErrorLimits, Limit, RateLimit};
 pub use read::{Format, TEXT_BYTES_MAX};
 pub use reference::reference;
 pub use settings::{

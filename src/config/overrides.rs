@@ -152,6 +152,7 @@ pub fn typed(kind: Kind, text: &str) -> Value {
         Kind::Integer => text.parse().map_or_else(|_| Value::text(text), Value::Int),
         Kind::Duration | Kind::Text => Value::text(text),
         Kind::List => list().unwrap_or_else(|| Value::texts(items(text))),
+        Kind::Buckets => list().unwrap_or_else(|| Value::text(text)),
         Kind::Cores => list().unwrap_or_else(|| Value::text(items(text).collect::<Vec<_>>().join(","))),
     }
 }

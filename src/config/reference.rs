@@ -6,7 +6,7 @@ use super::{
     rules::Rule,
     settings::Settings,
     show::inline,
-    table::{Opt, Section},
+    table::{Kind, Opt, Part, Section},
 };
 use std::fmt::Write;
 
@@ -40,6 +40,12 @@ In the environment, `CORECAST_CHANNEL_NAMESPACES=\"chat news\"` names them and
 `CORECAST_CHANNEL_NAMESPACES_CHAT_HISTORY_SIZE=100` sets an option of one (`.` and `-` in a name are `_` there);
 so does the flag `--set channel.namespaces.chat.history_size=100`.
 
+Limits of `client.rate_limit` have a switch and **buckets**, a list; all of them must have room:
+
+```json
+{\"client\": {\"rate_limit\": {\"client_command\": {\"enabled\": true, \"publish\": {\"enabled\": true, \"buckets\": [{\"rate\": 60, \"interval\": \"1s\"}]}}}}}
+```
+
 Variables that begin with `CORECAST_` and belong to no key are errors, except those Kubernetes makes for services
 (`CORECAST_SERVICE_HOST`, `CORECAST_PORT_8000_TCP`, and so on).
 ";
@@ -61,7 +67,7 @@ pub fn reference() -> String {
     let abouts = abouts();
     keys::visit(&mut Settings::default(), "", &mut |prefix, section| {
         let options = section.options();
-        if !options.is_empty() {
+        if !options.is_empty() && !is_limit(section) {
             let about = abouts.iter().find(|(name, _)| name == prefix).map_or("", |(_, about)| about);
             let name = prefix.trim_end_matches('.');
             let _ = write!(page, "\n## `{name}`\n\n{}\n\n", about.trim());
@@ -69,6 +75,7 @@ pub fn reference() -> String {
             for option in options {
                 row(&mut page, prefix, section, option);
             }
+            limits(&mut page, prefix, section);
         }
     });
     dev(&mut page);
@@ -105,6 +112,34 @@ fn row(page: &mut String, prefix: &str, section: &dyn Section, option: &Opt) {
     };
     let text = format!("{}{allowed}", option.text.trim()).replace('|', "\\|");
     let _ = writeln!(page, "| `{key}` | {kind} | `{default}` | `{environment}` | {text} |");
+}
+
+fn is_limit(section: &dyn Section) -> bool {
+    section.options().iter().any(|option| option.kind == Kind::Buckets)
+}
+
+/// Limits are many and alike: a row for each, in the table of the section around them.
+fn limits(page: &mut String, prefix: &str, section: &mut dyn Section) {
+    for &(name, about) in section.part_names() {
+        let Some(Part::Section(part)) = section.part(name) else { continue };
+        if !is_limit(part) {
+            continue;
+        }
+        let cell = |show: &dyn Fn(&Opt) -> String| {
+            part.options()
+                .into_iter()
+                .map(|option| format!("`{}`", show(option)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let key = |option: &Opt| format!("{prefix}{name}.{}", option.name);
+        let keys = cell(&key);
+        let kinds: Vec<_> = part.options().iter().map(|option| option.kind.name()).collect();
+        let defaults = cell(&|option| inline(&part.show(option.name), ": "));
+        let environment = cell(&|option| environment_name(&key(option)));
+        let (kinds, about) = (kinds.join(", "), about.trim());
+        let _ = writeln!(page, "| {keys} | {kinds} | {defaults} | {environment} | {about} |");
+    }
 }
 
 fn dev(page: &mut String) {

@@ -84,6 +84,7 @@ impl Rule {
                 Kind::Cores => {
                     "a count from 1 to 128, a list of CPUs such as [0, 2] or \"0,2-3\", or \"all\"".into()
                 }
+                Kind::Buckets => super::rate_limit::ALLOWED.into(),
                 kind => kind.name().into(),
             },
         }

@@ -6,6 +6,7 @@
 
 use super::{
     choices::{ClientKey, DataFormat, MapMode, RecoveryMode, SubscriptionType},
+    rate_limit::RateLimit,
     rules::Rule,
     table::sections,
 };
@@ -182,6 +183,8 @@ sections! {
         token: Token,
         /// Subscription tokens, where their keys and rules differ from those of connection tokens.
         subscription_token: SubscriptionToken,
+        /// How often clients may do something: limits by token buckets, on commands and on errors.
+        rate_limit: RateLimit,
         /// A channel of its own for every user.
         subscribe_to_user_personal_channel: PersonalChannel,
     }

@@ -28,6 +28,7 @@ pub enum Kind {
     Text,
     List,
     Cores,
+    Buckets,
 }
 
 impl Kind {
@@ -39,6 +40,7 @@ impl Kind {
             Self::Text => "text",
             Self::List => "list of texts",
             Self::Cores => "count or list",
+            Self::Buckets => "list of buckets",
         }
     }
 }

@@ -200,6 +200,7 @@ fn every_key_has_its_variable() {
             Kind::Duration => "9s",
             Kind::Cores => "7",
             Kind::List => "10.0.0.1",
+            Kind::Buckets => r#"[{"rate": 5, "interval": "1s"}]"#,
             Kind::Text => continue,
         };
         let sources = environment(&[(&keys::environment_name(&key), text)]);
@@ -214,6 +215,7 @@ fn every_key_has_its_variable() {
                         }
                     });
                     let found = match found {
+                        it if option.kind == Kind::Buckets => show::inline(&it, ": "),
                         Value::Text(text) => text,
                         Value::List(items) => items[0].value.brief().trim_matches('"').to_owned(),
                         other => other.brief(),

@@ -51,9 +51,11 @@ counters! {
     CommandsReceived, Counter, "corecast_commands_received_total", "Commands decoded from clients.";
     RepliesSent, Counter, "corecast_replies_sent_total", "Replies to commands, errors included.";
     ReplyErrors, Counter, "corecast_reply_errors_total", "Replies that carry an error.";
+    CommandsOverLimit, Counter, "corecast_commands_over_limit_total", "Commands refused for a limit of client.rate_limit (111).";
     Disconnects, Counter, "corecast_disconnects_total", "Connections this server closed, whatever the code.";
     DisconnectsSlow, Counter, "corecast_disconnects_slow_total", "Connections closed because they did not read (3008, 3009).";
     DisconnectsBadRequest, Counter, "corecast_disconnects_bad_request_total", "Connections closed for breaking the protocol (3501).";
+    DisconnectsOverLimit, Counter, "corecast_disconnects_over_limit_total", "Connections closed for more errors than client.rate_limit.client_error allows (3013).";
     Publications, Counter, "corecast_publications_total", "Publications taken by the channels this core owns.";
     DeltasMade, Counter, "corecast_deltas_made_total", "Differences between two publications computed, each once a turn and protocol however many get it.";
     PublicationsNotJson, Counter, "corecast_publications_not_json_total", "Publications withheld from JSON subscribers because they are not JSON.";

@@ -282,8 +282,13 @@ impl CoreDriver {
         let head = plan.head(self.site.date.at(self.now.unix_ms));
         self.leave_http(conn, &head);
         let uplink = plan.uplink;
-        let session =
-            SessionStart { uplink, user: plan.user, ..SessionStart::new(plan.protocol, plan.framing) };
+        let address = self.shared.gate.limits_of(plan.client, self.now.ms);
+        let session = SessionStart {
+            uplink,
+            user: plan.user,
+            address,
+            ..SessionStart::new(plan.protocol, plan.framing)
+        };
         self.core.start_session(conn, session);
         self.conns.insert(conn, Conn::Stream(Stream::new(plan.protocol, plan.framing, plan.uplink)));
         self.core.on_message(conn, &commands);
@@ -306,6 +311,7 @@ impl CoreDriver {
                 uplink: if upgrade.listener.is_some() { Uplink::None } else { Uplink::Connection },
                 websocket_pings: upgrade.websocket_pings,
                 user: upgrade.user.clone(),
+                address: self.shared.gate.limits_of(upgrade.client, self.now.ms),
                 ..SessionStart::new(upgrade.protocol, framing)
             },
         );

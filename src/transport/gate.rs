@@ -4,12 +4,15 @@
 //! not at all. Counts are atomics. Those of addresses are maps behind locks, many of them, so that cores that
 //! accept at the same time hardly ever meet.
 
-use crate::config::Client;
+use crate::{
+    broker::limits::{Rules, Shared, Sharers, address_rules},
+    config::Client,
+};
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -41,6 +44,9 @@ pub struct Gate {
     per_address: u32,
     addresses: Box<[Mutex<HashMap<IpAddr, u32>>]>,
     hasher: ahash::RandomState,
+    /// Limits on what comes from one address, and what each has used up.
+    rules: Option<Rules>,
+    sharers: Box<[Mutex<Sharers<IpAddr>>]>,
 }
 
 impl Gate {
@@ -48,6 +54,8 @@ impl Gate {
     #[must_use]
     pub fn new(client: &Client, seed: u64) -> Self {
         let shards = if client.connection_limit_per_ip > 0 { SHARDS } else { 0 };
+        let rules = address_rules(&client.rate_limit);
+        let sharers = if rules.is_some() { SHARDS } else { 0 };
         Self {
             limit: client.connection_limit,
             inside: AtomicUsize::new(0),
@@ -56,6 +64,8 @@ impl Gate {
             per_address: u32::try_from(client.connection_limit_per_ip).unwrap_or(u32::MAX),
             addresses: (0..shards).map(|_| Mutex::default()).collect(),
             hasher: ahash::RandomState::with_seeds(seed, 9, 10, 11),
+            rules,
+            sharers: (0..sharers).map(|_| Mutex::new(Sharers::new(seed))).collect(),
         }
     }
 
@@ -105,6 +115,18 @@ impl Gate {
         self.busy_until_us.fetch_update(relaxed, relaxed, later).map(drop).map_err(|_| TurnedAway::TooFast)
     }
 
+    /// The buckets of an address (`client.rate_limit.ip_command`), where it has any.
+    #[must_use]
+    pub fn limits_of(&self, address: IpAddr, now_ms: u64) -> Option<Arc<Shared>> {
+        let (address, rules) = (neighbourhood(address), self.rules.as_ref()?);
+        let sharers = self.sharers.get(self.shard(address))?;
+        Some(sharers.lock().unwrap_or_else(PoisonError::into_inner).get(address, rules, now_ms))
+    }
+
+    fn shard(&self, address: IpAddr) -> usize {
+        self.hasher.hash_one(address) as usize % SHARDS
+    }
+
     fn enter_address(&self, address: IpAddr) -> Result<(), TurnedAway> {
         self.with_address(address, |counts, address| {
             let count = counts.entry(address).or_insert(0);
@@ -135,8 +157,7 @@ impl Gate {
         change: impl FnOnce(&mut HashMap<IpAddr, u32>, IpAddr) -> R,
     ) -> Option<R> {
         let address = neighbourhood(address);
-        let shard = self.hasher.hash_one(address) as usize % SHARDS;
-        let counts = self.addresses.get(shard)?;
+        let counts = self.addresses.get(self.shard(address))?;
         Some(change(&mut counts.lock().unwrap_or_else(PoisonError::into_inner), address))
     }
 }

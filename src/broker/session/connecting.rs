@@ -15,6 +15,7 @@ use crate::{
         pending::{SubscribeOrigin, SubscribePending},
         users::{Entry, Place},
     },
+    metrics::Counter,
     model::{ConnKey, Disconnect, ErrorCode, Position, Protocol, Publication},
     wire::{client::SubscribeResult, json::is_json},
 };
@@ -73,13 +74,18 @@ impl Core {
             let answer = Box::new(Answer::Error(ErrorCode::PermissionDenied));
             return self.out.send(place.core, Mesh::Answer { id, answer });
         }
+        let limits = self.user_limits_of(&user);
+        if limits.as_ref().is_some_and(|limits| !self.may_connect(limits)) {
+            let answer = Box::new(Answer::Error(ErrorCode::TooManyRequests));
+            return self.out.send(place.core, Mesh::Answer { id, answer });
+        }
         let answer = match self.users.enter(user, place) {
             Entry::Full => Answer::Error(ErrorCode::LimitExceeded),
             Entry::In { instead_of } => {
                 for Place { core, conn } in instead_of {
                     self.out.send(core, Mesh::Tell(Tell::Replaced { conn }));
                 }
-                Answer::Entered
+                Answer::Entered(limits)
             }
         };
         self.out.send(place.core, Mesh::Answer { id, answer: Box::new(answer) });
@@ -91,7 +97,10 @@ impl Core {
         let Some(connecting) = session.connecting.take() else { return };
         let Connecting { id, ttl, coming, .. } = *connecting;
         match answer {
-            Answer::Entered => {
+            Answer::Entered(limits) => {
+                if let Some(meter) = &mut session.meter {
+                    meter.user = limits;
+                }
                 self.connect_with(conn, id, ttl, coming);
             }
             Answer::Error(ErrorCode::LimitExceeded) => {
@@ -99,6 +108,10 @@ impl Core {
             }
             Answer::Error(ErrorCode::PermissionDenied) => {
                 self.end(conn, Disconnect::PERMISSION_DENIED);
+            }
+            Answer::Error(error @ ErrorCode::TooManyRequests) => {
+                self.counters.increment(Counter::CommandsOverLimit);
+                self.refuse_connect(conn, id, error);
             }
             _ => {
                 self.leave_user(conn);

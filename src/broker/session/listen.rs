@@ -2,7 +2,7 @@
 
 use super::{State, Step};
 use crate::{
-    broker::core::Core,
+    broker::{core::Core, limits::Operation},
     metrics::Counter,
     model::{ConnKey, Disconnect, ErrorCode},
     wire::client,
@@ -17,7 +17,10 @@ impl Core {
         match client::decode_connect(message) {
             Ok(request) => {
                 self.counters.increment(Counter::CommandsReceived);
-                if self.connect(conn, 0, &request) == Step::Wait {
+                if !self.within_limits(conn, Operation::Connect) {
+                    self.end(conn, Disconnect::TOO_MANY_REQUESTS);
+                } else if self.connect(conn, 0, &request) == Step::Wait {
+                    self.note_paid(conn);
                     self.hold(conn, message, true);
                 }
             }

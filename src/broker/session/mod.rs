@@ -8,6 +8,7 @@ mod connecting;
 mod expiry;
 mod history;
 mod keys;
+mod limits;
 mod listen;
 mod map;
 mod ping;
@@ -25,6 +26,7 @@ use super::{
     core::{Core, Uplink},
     group::{GroupKey, info_is_json, publication_is_json},
     hub::HubKey,
+    limits::Meter,
     mesh::AskKey,
     outbox::Framing,
     seam::Effect,
@@ -59,6 +61,8 @@ pub struct Session {
     pub info: Option<Arc<ClientInfo>>,
     pub subscriptions: Vec<Subscription>,
     pub held: Option<Box<Held>>,
+    /// What it has used of the limits on operations; none without limits.
+    pub meter: Option<Box<Meter>>,
     /// Commands that other cores have not answered.
     pub asks_out: u32,
     /// When the next ping is due; while connecting, when the session is stale.
@@ -177,6 +181,7 @@ impl Session {
             info: None,
             subscriptions: Vec::new(),
             held: None,
+            meter: None,
             asks_out: 0,
             due_ms: stale_ms,
             pong_due_ms: 0,
@@ -239,7 +244,11 @@ impl Core {
                 None => return,
                 Some(Ok(command)) if rest.len() - commands.rest().len() <= size_max => {
                     self.counters.increment(Counter::CommandsReceived);
-                    self.command(conn, &command)
+                    if self.limits.is_some() {
+                        self.command_within_limits(conn, &command)
+                    } else {
+                        self.command(conn, &command)
+                    }
                 }
                 Some(Ok(_) | Err(_)) => self.break_protocol(conn),
             };
@@ -283,6 +292,7 @@ impl Core {
         self.counters.increment(Counter::RepliesSent);
         if matches!(reply, Reply::Error(_) | Reply::CustomError { .. }) {
             self.counters.increment(Counter::ReplyErrors);
+            self.note_error(conn);
         }
         self.write.message(conn, |out, frame_start| {
             framing.add(protocol, out, frame_start, |out| client::encode_reply(protocol, id, reply, out));

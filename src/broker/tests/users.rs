@@ -122,7 +122,7 @@ fn connect_waits_for_the_owner_of_the_user() {
     let id = asked(&mut one);
     // What is said behind connect waits with it.
     assert!(one.hear(conn, r#"{"id":2,"presence":{"channel":"plain:a"}}"#).is_empty());
-    answer(&mut one, id, Answer::Entered);
+    answer(&mut one, id, Answer::Entered(None));
     assert!(heard_connect(&one, conn) && one.heard(conn)[1].contains("\"id\":2"), "{:?}", one.heard(conn));
     one.core.begin_turn(one.now);
     one.core.on_mesh(1, Mesh::Tell(Tell::Replaced { conn }));
@@ -134,7 +134,7 @@ fn connect_waits_for_the_owner_of_the_user() {
     let id = asked(&mut one);
     one.core.end_session(conn);
     assert!(matches!(&sent(&mut one)[..], [Mesh::Tell(Tell::Leave { conn: left, .. })] if *left == conn));
-    answer(&mut one, id, Answer::Entered);
+    answer(&mut one, id, Answer::Entered(None));
     assert_eq!(one.core.residue().sessions, 0);
 }
 
@@ -152,7 +152,7 @@ fn a_call_about_a_user_goes_through_its_owner() {
     let user = foreign(&one);
     let conn = connect(&mut one, &user);
     let id = asked(&mut one);
-    answer(&mut one, id, Answer::Entered);
+    answer(&mut one, id, Answer::Entered(None));
     // This core's caller: the owner says how many will answer, before or after they do.
     for answered_first in [false, true] {
         one.core.api(5, disconnect(&user));
