@@ -2,7 +2,7 @@
 
 use crate::{case, wire};
 use corecast::{
-    api::{Call, ErrorMode, Node},
+    api::{Call, Endpoint, ErrorMode, Node},
     broker::{
         core::{Core, Seat, SessionStart},
         group::{Class, GroupKey, Groups, Note},
@@ -241,8 +241,8 @@ fn api() {
     let mut one = One::new(0, Protocol::Json);
     let node = Node { uid: "", name: "", version: "", uptime: 0 };
     let mut answered = |name: &str, body: &str| {
-        let mut call =
-            Call::named(name, body.as_bytes(), ErrorMode::Body).expect("a method").expect("a good body");
+        let endpoint = Endpoint::named(name).expect("a method");
+        let mut call = Call::new(endpoint, body.as_bytes(), ErrorMode::Body).expect("a good body");
         one.core.begin_turn(one.now);
         while let Some((step, request)) = call.start_next() {
             one.core.api(1, request);

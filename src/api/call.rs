@@ -72,21 +72,38 @@ enum Step {
     Answered(&'static str, Result<Range<usize>, ErrorCode>),
 }
 
-impl Call {
-    /// `POST <prefix>/<method>`. `None`: there is no such method. An empty body stands for `{}`.
+/// Where a caller posts to.
+#[derive(Clone, Copy, Debug)]
+pub enum Endpoint {
+    /// `<prefix>/<method>`
+    Method(&'static Method),
+    /// `<prefix>/batch`
+    Batch,
+    /// `<prefix>`: the method is in the body.
+    Legacy,
+}
+
+impl Endpoint {
+    /// What is at `<prefix>/<name>`.
     #[must_use]
-    pub fn named(name: &str, body: &[u8], mode: ErrorMode) -> Option<Result<Self, Malformed>> {
-        if name == "batch" {
-            return Some(Self::batch(body, mode));
+    pub fn named(name: &str) -> Option<Self> {
+        if name == "batch" { Some(Self::Batch) } else { method(name).map(Self::Method) }
+    }
+}
+
+impl Call {
+    /// The call of a `POST`. An empty body stands for `{}`, except at the legacy endpoint.
+    pub fn new(endpoint: Endpoint, body: &[u8], mode: ErrorMode) -> Result<Self, Malformed> {
+        let json = text(body)?;
+        let or_empty = || if json.trim_ascii().is_empty() { "{}" } else { json };
+        match endpoint {
+            Endpoint::Method(method) => Ok(Self::of(Shape::Single, mode, vec![step(method, or_empty())?])),
+            Endpoint::Batch => Self::batch(or_empty(), mode),
+            Endpoint::Legacy => Self::legacy(json, mode),
         }
-        let method = method(name)?;
-        Some(text(body).and_then(|json| {
-            let json = if json.trim_ascii().is_empty() { "{}" } else { json };
-            Ok(Self::new(Shape::Single, mode, vec![step(method, json)?]))
-        }))
     }
 
-    fn batch(body: &[u8], mode: ErrorMode) -> Result<Self, Malformed> {
+    fn batch(json: &str, mode: ErrorMode) -> Result<Self, Malformed> {
         #[derive(Deserialize, Default)]
         #[serde(default)]
         struct Batch<'a> {
@@ -94,12 +111,11 @@ impl Call {
             commands: Option<Vec<Option<Fields<'a>>>>,
             parallel: Option<bool>,
         }
-        let json = text(body)?;
         if let Some(requests) = quick::batch(json, BATCH_MAX) {
             let steps = requests.into_iter().map(|request| Step::Waiting(PUBLISH, request)).collect();
-            return Ok(Self::new(Shape::Batch, mode, steps));
+            return Ok(Self::of(Shape::Batch, mode, steps));
         }
-        let batch: Batch<'_> = decode::object(if json.trim_ascii().is_empty() { "{}" } else { json })?;
+        let batch: Batch<'_> = decode::object(json)?;
         let commands = batch.commands.unwrap_or_default();
         if commands.len() > BATCH_MAX {
             return Ok(Self::refused(mode, ErrorCode::LimitExceeded));
@@ -113,13 +129,13 @@ impl Call {
                 }
             }
         });
-        let mut call = Self::new(Shape::Batch, mode, steps.collect::<Result<_, Malformed>>()?);
+        let mut call = Self::of(Shape::Batch, mode, steps.collect::<Result<_, Malformed>>()?);
         call.parallel = batch.parallel.unwrap_or(false);
         Ok(call)
     }
 
-    /// `POST <prefix>`: `{"method": …, "params": …}`, one or several in a row.
-    pub fn legacy(body: &[u8], mode: ErrorMode) -> Result<Self, Malformed> {
+    /// `{"method": …, "params": …}`, one or several in a row.
+    fn legacy(json: &str, mode: ErrorMode) -> Result<Self, Malformed> {
         #[derive(Deserialize)]
         struct Line<'a> {
             #[serde(default)]
@@ -128,7 +144,7 @@ impl Call {
             params: Option<&'a RawValue>,
         }
         let mut steps = Vec::new();
-        for line in serde_json::Deserializer::from_str(text(body)?).into_iter::<&RawValue>() {
+        for line in serde_json::Deserializer::from_str(json).into_iter::<&RawValue>() {
             let line: Line<'_> = decode::object(line?.get())?;
             let method = match &line.method {
                 serde_json::Value::String(name) => method(name),
@@ -148,14 +164,14 @@ impl Call {
         if steps.is_empty() {
             return Err(Malformed("no command".into()));
         }
-        Ok(Self::new(Shape::Lines, mode, steps))
+        Ok(Self::of(Shape::Lines, mode, steps))
     }
 
     fn refused(mode: ErrorMode, error: ErrorCode) -> Self {
-        Self::new(Shape::Single, mode, vec![Step::Answered("error", Err(error))])
+        Self::of(Shape::Single, mode, vec![Step::Answered("error", Err(error))])
     }
 
-    fn new(shape: Shape, mode: ErrorMode, steps: Vec<Step>) -> Self {
+    fn of(shape: Shape, mode: ErrorMode, steps: Vec<Step>) -> Self {
         let open = steps.iter().filter(|step| !matches!(step, Step::Answered(..))).count();
         Self { shape, mode, parallel: false, steps, results: Vec::new(), next: 0, open }
     }

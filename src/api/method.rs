@@ -5,6 +5,7 @@ use super::{
     decode_map,
 };
 
+#[derive(Debug)]
 pub struct Method {
     /// Last segment of the path; also the key of a batch command.
     pub name: &'static str,

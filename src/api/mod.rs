@@ -16,7 +16,7 @@ mod key;
 mod method;
 mod quick;
 
-pub use call::{BATCH_MAX, Call, Malformed, Response};
+pub use call::{BATCH_MAX, Call, Endpoint, Malformed, Response};
 pub use encode::{ErrorMode, Node};
 pub use key::key_is_right;
 pub use method::{METHODS, Method, method};

@@ -92,11 +92,15 @@ fn run(call: Result<Call, Malformed>) -> (u16, String) {
     }
 }
 
+fn named(name: &str, body: &[u8], mode: ErrorMode) -> Result<Call, Malformed> {
+    Call::new(Endpoint::named(name).expect("a known method"), body, mode)
+}
+
 #[track_caller]
 fn check(path: &str, body: &str, status: u16, expected: &str) {
     let call = match path {
-        "" => Call::legacy(body.as_bytes(), ErrorMode::Body),
-        name => Call::named(name, body.as_bytes(), ErrorMode::Body).expect("a known method"),
+        "" => Call::new(Endpoint::Legacy, body.as_bytes(), ErrorMode::Body),
+        name => named(name, body.as_bytes(), ErrorMode::Body),
     };
     assert_eq!(run(call), (status, expected.to_owned()), "{path} {body}");
 }
@@ -186,12 +190,12 @@ fn single_methods() {
     for code in [2999, 5000] {
         check("disconnect", &format!(r#"{{"user":"42","disconnect":{{"code":{code}}}}}"#), 200, bad);
     }
-    assert!(Call::named("nope", b"{}", ErrorMode::Body).is_none());
+    assert!(Endpoint::named("nope").is_none());
 }
 
 #[test]
 fn info_counts_a_user_once_and_names_the_cores() {
-    let (_, body) = run(Call::named("info", b"{}", ErrorMode::Body).unwrap());
+    let (_, body) = run(named("info", b"{}", ErrorMode::Body));
     let json: serde_json::Value = serde_json::from_str(&body).unwrap();
     let node = &json["result"]["nodes"][0];
     for (key, value) in
@@ -206,7 +210,7 @@ fn info_counts_a_user_once_and_names_the_cores() {
 #[test]
 fn batch_keeps_order_and_reports_each() {
     let commands = r#"{"commands":[{"publish":{"channel":"a","data":1}},{"rpc":{}},{"nope":{}},{},null,{"publish":null,"info":{}}]}"#;
-    let (status, body) = run(Call::named("batch", commands.as_bytes(), ErrorMode::Body).unwrap());
+    let (status, body) = run(named("batch", commands.as_bytes(), ErrorMode::Body));
     assert_eq!(status, 200);
     assert!(
         body.starts_with(
@@ -226,7 +230,7 @@ fn batch_sequence_and_parallel() {
         let commands = format!(
             r#"{{"commands":[{{"publish":{{"channel":"a","data":1}}}},{{"history":{{"channel":"a"}}}},{{"history_remove":{{"channel":"a"}}}}],"parallel":{parallel}}}"#
         );
-        let mut call = Call::named("batch", commands.as_bytes(), ErrorMode::Body).unwrap().unwrap();
+        let mut call = named("batch", commands.as_bytes(), ErrorMode::Body).unwrap();
         let mut running: Vec<_> = std::iter::from_fn(|| call.start_next()).collect();
         assert_eq!(running.len(), first_round);
         while let Some((step, request)) = running.pop() {
@@ -246,7 +250,7 @@ fn batch_sequence_and_parallel() {
 fn batch_limit_on_both_sides() {
     for (count, refused) in [(BATCH_MAX, false), (BATCH_MAX + 1, true)] {
         let commands = format!(r#"{{"commands":[{}]}}"#, vec!["{}"; count].join(","));
-        let (_, body) = run(Call::named("batch", commands.as_bytes(), ErrorMode::Body).unwrap());
+        let (_, body) = run(named("batch", commands.as_bytes(), ErrorMode::Body));
         assert_eq!(body == r#"{"error":{"code":106,"message":"limit exceeded"}}"#, refused, "{count}");
     }
 }
@@ -277,7 +281,7 @@ fn transport_mode_puts_the_error_into_the_status() {
         (r#"{"channel":"","data":1}"#, 400, r#"{"code":107,"message":"bad request"}"#),
         (r#"{"channel":"a","data":1}"#, 200, r#"{"result":{"offset":1,"epoch":"E"}}"#),
     ] {
-        let call = Call::named("publish", body.as_bytes(), ErrorMode::Transport).unwrap();
+        let call = named("publish", body.as_bytes(), ErrorMode::Transport);
         assert_eq!(run(call), (status, expected.to_owned()), "{body}");
     }
 }
@@ -285,7 +289,7 @@ fn transport_mode_puts_the_error_into_the_status() {
 #[test]
 fn data_is_the_source_slice_without_newlines() {
     let body = "{\"channel\":\"\\u0061\",\"data\": {\"x\": [1,\t2] ,\n \"y\":\"<b>\"} }";
-    let mut call = Call::named("publish", body.as_bytes(), ErrorMode::Body).unwrap().unwrap();
+    let mut call = named("publish", body.as_bytes(), ErrorMode::Body).unwrap();
     let Some((0, ApiRequest::Publish { channel, data, .. })) = call.start_next() else {
         panic!("not a publish")
     };

@@ -24,7 +24,7 @@ use self::{
     site::{Plan, Target},
 };
 use crate::{
-    api::{Call, ErrorMode},
+    api::Call,
     broker::seam::{ApiReply, ApiRequest},
     model::{ErrorCode, Now, Protocol},
     wire::client::decode_emulation,
@@ -34,6 +34,9 @@ use std::{collections::VecDeque, net::SocketAddr};
 
 /// Bytes of responses that may wait for the socket before reading pauses.
 pub const OUTPUT_MAX: usize = 64 * 1024;
+
+/// Headers there is room for without memory of their own.
+const FEW_HEADERS: usize = 128;
 
 /// Longest request target.
 const TARGET_MAX: usize = 8 * 1024;
@@ -212,9 +215,8 @@ impl Http {
             }
             let Some((mut gathering, manner)) = self.body.take() else {
                 match self.read_head(site) {
-                    Ok(true) => continue,
-                    Ok(false) => return Next::Wait,
-                    Err(upgrade) => return Next::Upgrade(*upgrade),
+                    Some(next) => return next,
+                    None => continue,
                 }
             };
             match gathering.feed(&self.input[self.used..]) {
@@ -237,30 +239,37 @@ impl Http {
         }
     }
 
-    /// False: the head is not complete, or must wait for the answers before it.
-    fn read_head(&mut self, site: &Site) -> Result<bool, Box<Upgrade>> {
+    /// Waits when the head is not complete, or must wait for the answers before it. `None`: go on.
+    fn read_head(&mut self, site: &Site) -> Option<Next> {
         let server = &site.settings.http_server;
         let input = &self.input[self.used..];
         // A head ends with a line; without the end of one there is nothing new to find out.
         let fresh = &input[self.searched.min(input.len())..];
         let limits = HeadLimits { size_max: server.header_size_max, uri_max: TARGET_MAX };
         if input.is_empty() || (memchr::memchr(b'\n', fresh).is_none() && input.len() < TARGET_MAX) {
-            return Ok(false);
+            return Some(Next::Wait);
         }
-        let mut slots = vec![EMPTY_HEADER; server.header_count_max];
-        let head = match parse_head(input, &mut slots, limits) {
+        let (mut few, mut many);
+        let slots = if server.header_count_max <= FEW_HEADERS {
+            few = [EMPTY_HEADER; FEW_HEADERS];
+            &mut few[..server.header_count_max]
+        } else {
+            many = vec![EMPTY_HEADER; server.header_count_max];
+            &mut many[..]
+        };
+        let head = match parse_head(input, slots, limits) {
             Ok(Some(head)) => head,
             Ok(None) => {
                 self.searched = input.len();
-                return Ok(false);
+                return Some(Next::Wait);
             }
             Err(error) => {
                 self.refuse(Response::error(error.status()));
-                return Ok(true);
+                return None;
             }
         };
         let Request { method, version, keep_alive, expects_continue, framing, .. } = head.request;
-        let mut manner = Manner { version, keep_alive, head_only: method == "HEAD" };
+        let manner = Manner { version, keep_alive, head_only: method == "HEAD" };
         let target = site.plan(&head.request, self.peer);
         let len = head.len;
         let plan = match target {
@@ -268,23 +277,43 @@ impl Http {
             // The connection changes its language behind the answers that are still owed.
             Target::Upgrade(_) if !self.exchanges.is_empty() => {
                 self.searched = 0;
-                return Ok(false);
+                return Some(Next::Wait);
             }
             Target::Upgrade(upgrade) => {
                 self.consume(len);
-                return Err(upgrade);
+                return Some(Next::Upgrade(*upgrade));
             }
         };
         self.searched = 0;
-        self.consume(len);
+        self.read_body(plan, manner, Head { len, framing, expects_continue }, site)
+    }
+
+    /// What comes behind the head of a request.
+    fn read_body(&mut self, plan: Plan, mut manner: Manner, head: Head, site: &Site) -> Option<Next> {
+        let Head { len, framing, expects_continue } = head;
         let has_body = framing != Framing::Length(0);
+        // Most requests come in one piece: their body is read where it is.
+        let body_max = plan.body_max(&site.settings);
+        if let Framing::Length(body_len) = framing
+            && !matches!(plan, Plan::Answer(_))
+            && let Some(body_len) = usize::try_from(body_len).ok().filter(|&len| len <= body_max)
+            && let Some(end) = len.checked_add(body_len)
+            && let Some(body) = self.input().get(len..end)
+        {
+            let number = self.next_number();
+            let (state, next) = begin(plan, &mut manner, body, number, site);
+            self.consume(end);
+            self.begin_exchange(manner, state);
+            return next;
+        }
+        self.consume(len);
         if let Plan::Answer(response) = plan {
             // What would follow is a body nobody wants.
             manner.keep_alive &= !has_body;
             self.end_exchange(manner, response);
-            return Ok(true);
+            return None;
         }
-        match BodyDecoder::new(framing, plan.body_max(&site.settings) as u64) {
+        match BodyDecoder::new(framing, body_max as u64) {
             Err(error) => self.refuse(Response::error(error.status()).with_fields(plan.cors())),
             Ok(decoder) => {
                 if expects_continue && has_body && self.input().is_empty() {
@@ -294,35 +323,19 @@ impl Http {
                 self.body = Some((Box::new(Gathering::new(plan, decoder)), manner));
             }
         }
-        Ok(true)
+        None
     }
 
     /// Starts what a complete request asks for.
     fn run(&mut self, plan: Plan, mut manner: Manner, body: &[u8], site: &Site) -> Option<Next> {
-        let number = self.first + self.exchanges.len() as u64;
-        let (state, next) = match plan {
-            Plan::Answer(response) => (State::Done(response), None),
-            Plan::Metrics => (State::Metrics, Some(Next::Metrics(number))),
-            Plan::Api { method, mode } => match self::call(method.as_deref(), body, mode) {
-                Ok(call) => (State::Call(Box::new(call)), Some(Next::Call(number))),
-                Err(response) => (State::Done(response), None),
-            },
-            Plan::Stream(plan) => match plan.start(body) {
-                Ok(start) => {
-                    manner.keep_alive = false;
-                    (State::Stream(Box::new(start)), None)
-                }
-                Err(response) => (State::Done(response), None),
-            },
-            Plan::Emulation { protocol, cors } => match emulation(protocol, body, site) {
-                Ok((session, commands)) => {
-                    (State::Emulation(cors), Some(Next::Emulate { exchange: number, session, commands }))
-                }
-                Err(status) => (State::Done(Response::new(status, "", Vec::new()).with_fields(&cors)), None),
-            },
-        };
+        let (state, next) = begin(plan, &mut manner, body, self.next_number(), site);
         self.begin_exchange(manner, state);
         next
+    }
+
+    /// Of the exchange that begins next.
+    fn next_number(&self) -> u64 {
+        self.first + self.exchanges.len() as u64
     }
 
     fn begin_exchange(&mut self, manner: Manner, state: State) {
@@ -446,6 +459,41 @@ impl Http {
     }
 }
 
+/// Of a head at the front of the input: its length, and what it says of the body.
+struct Head {
+    len: usize,
+    framing: Framing,
+    expects_continue: bool,
+}
+
+/// How an exchange begins, and what has to be done for it elsewhere.
+fn begin(plan: Plan, manner: &mut Manner, body: &[u8], number: u64, site: &Site) -> (State, Option<Next>) {
+    match plan {
+        Plan::Answer(response) => (State::Done(response), None),
+        Plan::Metrics => (State::Metrics, Some(Next::Metrics(number))),
+        Plan::Api { endpoint, mode } => match Call::new(endpoint, body, mode) {
+            Ok(call) => (State::Call(Box::new(call)), Some(Next::Call(number))),
+            Err(malformed) => {
+                let response = Response::new(400, response::TEXT, format!("{malformed}\n"));
+                (State::Done(response), None)
+            }
+        },
+        Plan::Stream(plan) => match plan.start(body) {
+            Ok(start) => {
+                manner.keep_alive = false;
+                (State::Stream(Box::new(start)), None)
+            }
+            Err(response) => (State::Done(response), None),
+        },
+        Plan::Emulation { protocol, cors } => match emulation(protocol, body, site) {
+            Ok((session, commands)) => {
+                (State::Emulation(cors), Some(Next::Emulate { exchange: number, session, commands }))
+            }
+            Err(status) => (State::Done(Response::new(status, "", Vec::new()).with_fields(&cors)), None),
+        },
+    }
+}
+
 /// Session and commands of a request, or the status that says what is wrong with it.
 fn emulation(protocol: Protocol, body: &[u8], site: &Site) -> Result<(String, Vec<u8>), u16> {
     let request = decode_emulation(protocol, body).map_err(|_| 400u16)?;
@@ -453,12 +501,4 @@ fn emulation(protocol: Protocol, body: &[u8], site: &Site) -> Result<(String, Ve
         return Err(404);
     }
     Ok((request.session.into_owned(), request.commands.into_owned()))
-}
-
-fn call(method: Option<&str>, body: &[u8], mode: ErrorMode) -> Result<Call, Response> {
-    let call = match method {
-        None => Call::legacy(body, mode),
-        Some(name) => Call::named(name, body, mode).ok_or_else(|| Response::error(404))?,
-    };
-    call.map_err(|malformed| Response::new(400, response::TEXT, format!("{malformed}\n")))
 }

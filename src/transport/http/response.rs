@@ -57,15 +57,22 @@ impl Response {
 
     /// Appends head and body.
     pub fn write(&self, out: &mut Vec<u8>, date: &str, manner: Manner) {
-        let mut headers: Vec<(&str, &str)> = vec![("Date", date)];
-        headers.extend(self.fields.iter().map(|(name, value)| (*name, &**value)));
+        let date = ("Date", date);
+        let all: Vec<(&str, &str)>;
+        let headers = if self.fields.is_empty() {
+            std::slice::from_ref(&date)
+        } else {
+            let fields = self.fields.iter().map(|(name, value)| (*name, &**value));
+            all = std::iter::once(date).chain(fields).collect();
+            &all
+        };
         let head = http::Response {
             status: self.status,
             version: manner.version,
             keep_alive: manner.keep_alive,
             content_type: if self.body.is_empty() { "" } else { self.content_type },
             content_length: Some(self.body.len()),
-            headers: &headers,
+            headers,
         };
         http::write_response_head(out, &head);
         if !manner.head_only {

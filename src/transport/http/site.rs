@@ -8,7 +8,7 @@ use super::{
     stream::{StreamPlan, content_protocol},
 };
 use crate::{
-    api::{self, ErrorMode, key_is_right},
+    api::{self, Endpoint, ErrorMode, key_is_right},
     config::Settings,
     model::{Now, Protocol},
     runtime::Pulse,
@@ -78,9 +78,8 @@ pub enum Target {
 pub enum Plan {
     Answer(Response),
     Metrics,
-    /// No method: the legacy form.
     Api {
-        method: Option<String>,
+        endpoint: Endpoint,
         mode: ErrorMode,
     },
     /// The response is a session.
@@ -236,16 +235,17 @@ impl Site {
                 Target::Plan(plan.map_or_else(Plan::Answer, |plan| Plan::Stream(Box::new(plan))))
             }
             Route::Emulation => Target::Plan(Plan::Emulation { protocol: content_protocol(request), cors }),
-            Route::Api(name) if name != "batch" && api::method(name).is_none() => {
-                answer(Response::error(404))
-            }
             Route::Api(_) | Route::ApiLegacy => {
+                let endpoint = match route {
+                    Route::Api(name) => Endpoint::named(name),
+                    _ => Some(Endpoint::Legacy),
+                };
+                let Some(endpoint) = endpoint else { return answer(Response::error(404)) };
                 if !self.may_call(request) {
                     self.report(Level::Info, format_args!("{peer}: API call without the right key"));
                     return answer(Response::new(401, response::TEXT, Vec::new()));
                 }
-                let method = if let Route::Api(name) = route { Some(name.to_owned()) } else { None };
-                Target::Plan(Plan::Api { method, mode: self.mode(request) })
+                Target::Plan(Plan::Api { endpoint, mode: self.mode(request) })
             }
         }
     }

@@ -1,12 +1,16 @@
 //! The head of a request: request line and headers.
 
 use super::body::Framing;
+use std::mem::MaybeUninit;
 
-/// Room for one parsed header.
-pub type HeaderSlot<'b> = httparse::Header<'b>;
+/// A parsed header.
+type Header<'b> = httparse::Header<'b>;
+
+/// Room for one parsed header. Nothing is there before: a head usually has a tenth of what it may have.
+pub type HeaderSlot<'b> = MaybeUninit<Header<'b>>;
 
 /// For arrays of [`HeaderSlot`].
-pub const EMPTY_HEADER: HeaderSlot<'static> = httparse::EMPTY_HEADER;
+pub const EMPTY_HEADER: HeaderSlot<'static> = MaybeUninit::uninit();
 
 /// How large a head may be. How many headers it may have is the number of slots.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +66,7 @@ pub struct Request<'h, 'b> {
     /// Behind the question mark, not decoded; empty when there is none.
     pub query: &'b str,
     pub version: Version,
-    pub headers: &'h [HeaderSlot<'b>],
+    pub headers: &'h [Header<'b>],
     pub framing: Framing,
     /// The connection goes on after the answer.
     pub keep_alive: bool,
@@ -96,7 +100,7 @@ pub fn token_in_list(list: &str, token: &str) -> bool {
     list.split(',').any(|it| it.trim_matches([' ', '\t']).eq_ignore_ascii_case(token))
 }
 
-fn values<'b>(headers: &[HeaderSlot<'b>], name: &str) -> impl Iterator<Item = &'b [u8]> {
+fn values<'b>(headers: &[Header<'b>], name: &str) -> impl Iterator<Item = &'b [u8]> {
     headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
@@ -116,8 +120,8 @@ pub fn parse_head<'h, 'b>(
     if line.len() < bytes.len() && memchr::memchr(b'\n', line.trim_ascii_start()).is_none() {
         return Err(HeadError::UriTooLong);
     }
-    let mut parsed = httparse::Request::new(slots);
-    let len = match parsed.parse(bytes) {
+    let mut parsed = httparse::Request::new(&mut []);
+    let len = match parsed.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => {
             return if bytes.len() >= limits.size_max { Err(HeadError::TooLarge) } else { Ok(None) };
@@ -143,7 +147,7 @@ fn request<'h, 'b>(
     method: &'b str,
     target: &'b str,
     version: Version,
-    headers: &'h [HeaderSlot<'b>],
+    headers: &'h [Header<'b>],
 ) -> Result<Request<'h, 'b>, HeadError> {
     let (path, query) = split_target(method, target)?;
     let hosts = values(headers, "host").count();
@@ -181,7 +185,7 @@ fn split_target<'b>(method: &str, target: &'b str) -> Result<(&'b str, &'b str),
 
 /// How long the body is. RFC 9112 section 6.3, without its lenience: both headers at once, either of them
 /// twice, or an encoding other than `chunked` are refused, since a proxy in front may read them differently.
-fn framing(version: Version, headers: &[HeaderSlot<'_>]) -> Result<Framing, HeadError> {
+fn framing(version: Version, headers: &[Header<'_>]) -> Result<Framing, HeadError> {
     let mut lengths = values(headers, "content-length");
     let mut encodings = values(headers, "transfer-encoding");
     let framing = match (lengths.next(), encodings.next()) {
@@ -207,7 +211,7 @@ fn decimal(value: &[u8]) -> Option<u64> {
 }
 
 /// RFC 9112 section 9.3.
-fn keep_alive(version: Version, headers: &[HeaderSlot<'_>]) -> bool {
+fn keep_alive(version: Version, headers: &[Header<'_>]) -> bool {
     let says = |token| {
         values(headers, "connection")
             .any(|value| std::str::from_utf8(value).is_ok_and(|list| token_in_list(list, token)))

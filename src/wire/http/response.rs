@@ -55,7 +55,12 @@ pub fn write_response_head(out: &mut Vec<u8>, response: &Response<'_>) {
 fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    out.extend(value.bytes().filter(|byte| !byte.is_ascii_control()));
+    // No early end: many bytes are looked at in one go.
+    if value.bytes().fold(false, |found, byte| found | byte.is_ascii_control()) {
+        out.extend(value.bytes().filter(|byte| !byte.is_ascii_control()));
+    } else {
+        out.extend_from_slice(value.as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
 }
 
