@@ -11,7 +11,7 @@ use super::{
     BenchError, Common, ProtocolArg,
     engine::{Engine, STALL_MAX},
     fanout,
-    grid::{Cell, Goal, Grid},
+    grid::{Cell, Goal, Grid, Work},
     harness::{self, Harness},
     presets,
     report::Report,
@@ -123,9 +123,11 @@ pub fn run_beside(args: &Args) -> Result<ExitCode, BenchError> {
         });
     }
     let mut harness = Harness::new("publish", args.common(), true, &[])?;
+    let floors = harness.add_floors("floor", false)?;
     harness.setup()?;
-    let websocket = presets::BOTH.map(|it| args.cell(Api::Websocket, it, 0.5));
-    let http = [(Api::Http, 5.0), (Api::HttpBatch, 0.6)].map(|it| args.cell(it.0, ProtocolArg::Json, it.1));
+    let websocket = presets::BOTH.map(|it| args.cell(Api::Websocket, it, 0.5, &[]));
+    let http = [(Api::Http, 5.0, &floors[..]), (Api::HttpBatch, 0.6, &[])]
+        .map(|(api, most_us, floors)| args.cell(api, ProtocolArg::Json, most_us, floors));
     let cells: Vec<Cell> = websocket.into_iter().chain(http).collect();
     let grid = Grid {
         title: "Publishing without subscribers",
@@ -138,14 +140,15 @@ pub fn run_beside(args: &Args) -> Result<ExitCode, BenchError> {
     let rows = grid.measure(&mut harness, &cells)?;
     let notes = format!(
         "\n{} bytes. WebSocket: one connection with {WINDOW} commands in flight. HTTP: {} keep-alive connections with {} \
-         request(s) in flight each, one publication in a request; batch: {BATCH} in a request.\n",
+         request(s) in flight each, one publication in a request; batch: {BATCH} in a request. The floor is a bare program \
+         that reads each request and writes an answer of the same length: a write and a read cannot cost less here.\n",
         args.websocket.publishing.size, args.connections, args.pipeline
     );
     grid.conclude(&mut harness, &rows, &notes, Vec::new())
 }
 
 impl Args {
-    fn cell(&self, api: Api, protocol: ProtocolArg, most_us: f64) -> Cell {
+    fn cell(&self, api: Api, protocol: ProtocolArg, most_us: f64, floors: &[usize]) -> Cell {
         let label = match api {
             Api::Websocket => format!("WebSocket, {}", protocol.name()),
             Api::Http => format!("HTTP, {} connections", self.connections),
@@ -156,9 +159,12 @@ impl Args {
         if api == Api::Websocket {
             args.websocket.publishing.window = WINDOW;
         }
-        let work = Box::new(move |common| run(args.clone().with(common)));
-        let goals = vec![Goal::Micros(most_us)];
-        Cell { label, protocol, k: None, goals, subject: (0, work), baselines: Vec::new() }
+        let work = || -> Work {
+            let args = args.clone();
+            Box::new(move |common| run(args.clone().with(common)))
+        };
+        let baselines = floors.iter().map(|it| (*it, work())).collect();
+        Cell { label, protocol, k: None, goals: vec![Goal::Micros(most_us)], subject: (0, work()), baselines }
     }
 }
 
