@@ -1,18 +1,14 @@
 //! `corecast gen-cert`: a certificate that signs itself, to try TLS with.
 
 use super::{Failure, print};
-use crate::wire::x509::{SelfSigned, signed};
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
-};
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use std::{
     fs::OpenOptions,
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
+use time::{Duration, OffsetDateTime};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  corecast gen-cert --host localhost --host 127.0.0.1\n  \
@@ -35,7 +31,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let made = make(&args.host, args.days).ok_or_else(|| Failure::Run("the key could not be made".into()))?;
+    let made = make(&args.host, args.days)
+        .map_err(|error| Failure::Run(format!("the certificate could not be made: {error}")))?;
     write(&args.cert, &made.cert_pem, 0o644)?;
     write(&args.key, &made.key_pem, 0o600)?;
     print(&format!("{}\n{}\n", args.cert.display(), args.key.display()))
@@ -48,27 +45,19 @@ pub struct Made {
 }
 
 /// A certificate for these hosts, valid from a day ago for so many days from now.
-pub fn make(hosts: &[String], days: u32) -> Option<Made> {
-    let random = SystemRandom::new();
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).ok()?;
-    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref()).ok()?;
-    let mut serial = [0; 8];
-    getrandom::fill(&mut serial).ok()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs().cast_signed();
-    let to_be_signed = SelfSigned {
-        names: hosts,
-        serial: u64::from_be_bytes(serial),
-        from: now - 86_400,
-        until: now + i64::from(days) * 86_400,
-        public_key: key.public_key().as_ref(),
+///
+/// # Errors
+/// A name that no certificate can hold, or no randomness.
+pub fn make(hosts: &[String], days: u32) -> Result<Made, rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::new(hosts)?;
+    if let Some(first) = hosts.first() {
+        params.distinguished_name.push(DnType::CommonName, first.as_str());
     }
-    .to_be_signed();
-    let signature = key.sign(&random, &to_be_signed).ok()?;
-    let pem = |tag: &str, bytes: Vec<u8>| pem::encode(&pem::Pem::new(tag, bytes));
-    Some(Made {
-        cert_pem: pem("CERTIFICATE", signed(&to_be_signed, signature.as_ref())),
-        key_pem: pem("PRIVATE KEY", pkcs8.as_ref().to_vec()),
-    })
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - Duration::DAY;
+    params.not_after = now + Duration::days(days.into());
+    Ok(Made { cert_pem: params.self_signed(&key)?.pem(), key_pem: key.serialize_pem() })
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {

@@ -13,4 +13,3 @@ pub mod json;
 pub mod origin;
 pub mod proxy_protocol;
 pub mod websocket;
-pub mod x509;

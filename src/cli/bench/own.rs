@@ -101,7 +101,7 @@ impl Pair {
         getrandom::fill(&mut name).map_err(|error| failed(error.to_string()))?;
         let folder = std::env::temp_dir().join(format!("corecast-bench-{:x}", u64::from_ne_bytes(name)));
         let made = gen_cert::make(&["127.0.0.1".to_owned()], 1)
-            .ok_or_else(|| failed("no certificate could be made".to_owned()))?;
+            .map_err(|error| failed(format!("no certificate could be made: {error}")))?;
         let mut builder = std::fs::DirBuilder::new();
         builder.mode(0o700).create(&folder)?;
         let pair = Self(folder);

@@ -1,6 +1,5 @@
 //! What connections are accepted with: certificate, key and rules. Can be replaced while the server runs.
 
-use crate::wire::x509;
 use rustls::{
     RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -12,6 +11,7 @@ use std::sync::{
     Arc, PoisonError, RwLock,
     atomic::{AtomicI64, AtomicU64, Ordering},
 };
+use x509_cert::{Certificate, der::Decode as _, time::Time};
 
 /// The texts TLS is made from.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl Ready {
         let key = private_key(&material.key_pem)?;
         let (from, until) = chain
             .first()
-            .and_then(|first| x509::validity(first))
+            .and_then(|first| validity(first))
             .ok_or_else(|| Unusable::new("cert_pem", "its first certificate cannot be read"))?;
         if until <= now {
             return Err(Unusable::new("cert_pem", format!("expired {}", ago(now - until))));
@@ -113,6 +113,13 @@ fn certificates(option: &'static str, text: &[u8]) -> Result<Vec<CertificateDer<
     } else {
         Ok(certificates)
     }
+}
+
+/// From and until when a certificate in DER is valid, in seconds since 1970. `None`: it cannot be read.
+fn validity(der: &[u8]) -> Option<(i64, i64)> {
+    let validity = Certificate::from_der(der).ok()?.tbs_certificate.validity;
+    let seconds = |time: Time| i64::try_from(time.to_unix_duration().as_secs()).ok();
+    Some((seconds(validity.not_before)?, seconds(validity.not_after)?))
 }
 
 fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, Unusable> {
