@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 3)]
     settle: u64,
     /// Subscriptions of a connection that has several
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "5,11,33")]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "11,33,97")]
     each: Vec<usize>,
 }
 

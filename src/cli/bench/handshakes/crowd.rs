@@ -1,5 +1,6 @@
-//! The storm: a process of its own that opens connections with whole TLS handshakes and cuts them, until it is told to end.
+//! The storm: a process of its own that begins connections over TLS and cuts them, until it is told to end.
 
+use super::hellos::Hellos;
 use crate::{
     cli::{
         bench::{
@@ -33,6 +34,9 @@ pub struct Args {
     url: String,
     #[arg(long)]
     at_once: u16,
+    /// Go as soon as the server has answered the first message of TLS
+    #[arg(long)]
+    hellos: bool,
 }
 
 /// What a storm came to.
@@ -64,9 +68,12 @@ pub struct Crowd(Child);
 impl Crowd {
     /// # Errors
     /// [`BenchError::Io`] when it cannot be started.
-    pub fn start(url: &str, core: Option<usize>, at_once: u16) -> Result<Self, BenchError> {
+    pub fn start(url: &str, core: Option<usize>, at_once: u16, hellos: bool) -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench", "crowd", "--url", url, "--at-once", &at_once.to_string()]);
+        if hellos {
+            command.arg("--hellos");
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         sys::bind_child(&mut command, core.as_slice())?;
         Ok(Self(command.spawn()?))
@@ -76,7 +83,7 @@ impl Crowd {
     ///
     /// # Errors
     /// [`BenchError::Io`] when it ended by itself; what it said is on standard error.
-    pub fn end(&mut self) -> Result<Seen, BenchError> {
+    pub fn end(mut self) -> Result<Seen, BenchError> {
         // Its input ends: that is the sign.
         drop(self.0.stdin.take());
         let mut said = String::new();
@@ -100,9 +107,20 @@ impl Drop for Crowd {
 /// [`BenchError`] when a connection cannot even be begun, or nothing moves.
 pub fn run(args: &Args) -> Result<ExitCode, BenchError> {
     sys::run_when_idle()?;
-    let (protocol, at_once) = (Protocol::Json, usize::from(args.at_once));
+    let (target, ended) = (Target::parse(&args.url)?, end_of_input());
+    let ended = || ended.load(Ordering::Relaxed);
+    let seen = match args.hellos {
+        true => Hellos::new(target, args.at_once.into())?.run(ended)?,
+        false => whole_handshakes(target, args.at_once.into(), ended)?,
+    };
+    println!("{}", json!({"done": seen.done, "failed": seen.failed, "seconds": seen.seconds}));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn whole_handshakes(target: Target, at_once: usize, ended: impl Fn() -> bool) -> Result<Seen, BenchError> {
+    let protocol = Protocol::Json;
     let mut engine = Engine::new(Options {
-        target: Target::parse(&args.url)?,
+        target,
         protocol,
         token: String::new(),
         spin: false,
@@ -113,7 +131,7 @@ pub fn run(args: &Args) -> Result<ExitCode, BenchError> {
     engine.forgive = true;
     engine.opening_max = at_once;
     let (mut quiet, mut seen) = (Quiet(protocol), Seen::default());
-    let (begin, ended) = (Instant::now(), end_of_input());
+    let begin = Instant::now();
     loop {
         let count = at_once * KEPT_PER_PLACE;
         engine.open(count, |_| None, &mut quiet)?;
@@ -124,13 +142,12 @@ pub fn run(args: &Args) -> Result<ExitCode, BenchError> {
         seen.done += u64::try_from(count - failed).unwrap_or_default();
         seen.failed += u64::try_from(failed).unwrap_or_default();
         engine.cut(0, true)?;
-        if ended.load(Ordering::Relaxed) {
+        if ended() {
             break;
         }
     }
     seen.seconds = begin.elapsed().as_secs_f64();
-    println!("{}", json!({"done": seen.done, "failed": seen.failed, "seconds": seen.seconds}));
-    Ok(ExitCode::SUCCESS)
+    Ok(seen)
 }
 
 /// Becomes true when nobody holds the other end of standard input any more.
