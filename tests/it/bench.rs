@@ -224,15 +224,20 @@ fn mistakes_are_told() {
 
 #[test]
 fn a_server_behind_tls_is_measured_and_leaves_no_key() {
-    let keys = || {
-        let found = fs::read_dir(std::env::temp_dir()).expect("a folder").flatten();
-        found.filter(|it| it.file_name().to_string_lossy().starts_with("corecast-bench-")).count()
+    // A folder for temporary files that no other test uses.
+    let temporary = folder("temporary");
+    fs::create_dir_all(&temporary).expect("a folder");
+    let bench = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corecast"));
+        command.arg("bench").args(arguments).arg("--no-spin").env("TMPDIR", &temporary);
+        command.output().expect("the program")
     };
+    let left = || fs::read_dir(&temporary).expect("a folder").count();
     let sizes = ["--subscribers", "5", "--publishers", "2", "--batch", "40"];
     let times = ["--duration", "0.05", "--warmup", "0.02", "--json", "-", "--quiet"];
-    succeeded(&bench(&[&["fanout", "--tls"], &sizes[..], &times[..]].concat(), None));
-    assert_eq!(keys(), 0);
-    let output = bench(&["publish", "--api", "http", "--tls", "--json", "-", "--quiet"], None);
+    succeeded(&bench(&[&["fanout", "--tls"], &sizes[..], &times[..]].concat()));
+    assert_eq!(left(), 0);
+    let output = bench(&["publish", "--api", "http", "--tls", "--json", "-", "--quiet"]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("TLS is not supported here"), "{output:?}");
 }
