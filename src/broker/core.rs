@@ -33,7 +33,7 @@ use crate::{
         slab::{Key, SideTable},
         wheel::Wheel,
     },
-    wire::client::Reply,
+    wire::client::{Dialect, Reply},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -339,6 +339,9 @@ impl Core {
         let stale_ms = self.now.ms.saturating_add(stale_ms);
         let mut session = Session::new(start.protocol, start.framing, start.websocket_pings, stale_ms);
         session.uplink = start.uplink;
+        if start.uplink == Uplink::None {
+            session.dialect = Dialect::Bare;
+        }
         session.header_user = start.user.filter(|user| !user.is_empty());
         session.meter = self.limits.as_ref().map(|limits| limits.meter(start.address));
         self.sessions.insert(conn, Box::new(session));

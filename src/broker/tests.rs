@@ -538,4 +538,5 @@ mod limits;
 mod maps;
 mod tokens;
 mod users;
+mod v1;
 mod wildcards;

@@ -59,6 +59,7 @@ fn paths(settings: &Settings) -> Vec<Conflict> {
         ("websocket", !settings.websocket.disabled, &settings.websocket.handler_prefix),
         ("http_stream", settings.http_stream.enabled, &settings.http_stream.handler_prefix),
         ("sse", settings.sse.enabled, &settings.sse.handler_prefix),
+        ("sockjs", settings.sockjs.enabled, &settings.sockjs.handler_prefix),
         ("uni_websocket", settings.uni_websocket.enabled, &settings.uni_websocket.handler_prefix),
         ("uni_sse", settings.uni_sse.enabled, &settings.uni_sse.handler_prefix),
         ("uni_http_stream", settings.uni_http_stream.enabled, &settings.uni_http_stream.handler_prefix),

@@ -39,6 +39,14 @@ pub enum ClientKey {
     UserId,
 }
 
+/// Whether clients may speak version 1 of the protocol, and how those are told positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolV1 {
+    Off,
+    Offset,
+    SeqGen,
+}
+
 /// What recovery brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecoveryMode {

@@ -31,7 +31,7 @@ mod table;
 mod tests;
 mod values;
 
-pub use choices::{ClientKey, DataFormat, MapMode, RecoveryMode, SubscriptionType};
+pub use choices::{ClientKey, DataFormat, MapMode, ProtocolV1, RecoveryMode, SubscriptionType};
 pub use duration::parse as parse_duration;
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
 pub use load::{Flag, Loaded, SourceFile, Sources, load};

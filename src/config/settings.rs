@@ -5,7 +5,7 @@
 //! fills the fields by hand answers for that.
 
 use super::{
-    choices::{ClientKey, DataFormat, MapMode, RecoveryMode, SubscriptionType},
+    choices::{ClientKey, DataFormat, MapMode, ProtocolV1, RecoveryMode, SubscriptionType},
     rate_limit::RateLimit,
     rules::Rule,
     table::sections,
@@ -50,6 +50,8 @@ sections! {
         http_stream: HttpStream,
         /// The same as server-sent events, for browsers' `EventSource`. JSON.
         sse: Sse,
+        /// Clients that come by SockJS: browsers that cannot do WebSocket, and SDKs of the era of Centrifugo v2 and v3. JSON.
+        sockjs: SockJs,
         /// Where clients of `http_stream` and `sse` send their commands; there is such an endpoint if one of them is enabled.
         emulation: Emulation,
         /// Clients that only listen, over WebSocket: they say how they connect, and get bare pushes. JSON.
@@ -177,6 +179,8 @@ sections! {
         insecure: bool = false, Rule::Any;
         /// Tell clients the server's time in the reply to connect.
         connect_include_server_time: bool = false, Rule::Any;
+        /// Let in clients that speak version 1 of the protocol, told from others by their first command: SDKs of Centrifugo v2 and v3. They are told positions as `offset` (centrifuge-js 2.6 to 2.8), or as `seq_gen` (older ones). Empty: they are disconnected with 3501.
+        protocol_v1: ProtocolV1 = ProtocolV1::Off, Rule::Words(&["", "offset", "seq_gen"]);
     }
     + parts {
         /// Connection tokens, and subscription tokens unless `client.subscription_token` is enabled. A key only verifies its own algorithms: which one a token claims does not matter.
@@ -408,6 +412,13 @@ sections! {
         max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
     }
 
+    SockJs {
+        /// Serve it. SDKs of that era need `client.protocol_v1` as well.
+        enabled: bool = false, Rule::Any;
+        /// Path below which the endpoints are.
+        handler_prefix: String = "/connection/sockjs".into(), Rule::Path;
+    }
+
     UniWebSocket {
         /// Serve it.
         enabled: bool = false, Rule::Any;
@@ -537,6 +548,8 @@ impl Settings {
         settings.http_api.insecure = true;
         settings.http_stream.enabled = true;
         settings.sse.enabled = true;
+        settings.sockjs.enabled = true;
+        settings.client.protocol_v1 = ProtocolV1::Offset;
         settings.uni_websocket.enabled = true;
         settings.uni_sse.enabled = true;
         settings.uni_http_stream.enabled = true;

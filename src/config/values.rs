@@ -1,7 +1,7 @@
 //! The types options have: how each is read from a value, shown, and held against its rule.
 
 use super::{
-    choices::{ClientKey, DataFormat, MapMode, RecoveryMode, SubscriptionType},
+    choices::{ClientKey, DataFormat, MapMode, ProtocolV1, RecoveryMode, SubscriptionType},
     duration,
     node::{Node, Value},
     rules::Rule,
@@ -221,6 +221,7 @@ choices! {
         None = "", Ephemeral = "ephemeral", Recoverable = "recoverable", Persistent = "persistent",
     }
     ClientKey { Named = "", ClientId = "client_id", UserId = "user_id" }
+    ProtocolV1 { Off = "", Offset = "offset", SeqGen = "seq_gen" }
     RecoveryMode { Stream = "stream", Stream = "", Cache = "cache" }
 }
 

@@ -95,6 +95,12 @@ impl Disconnect {
     pub const PERMISSION_DENIED: Self = Self::fixed(3507, "permission denied");
     pub const NOT_AVAILABLE: Self = Self::fixed(3508, "not available");
 
+    /// Whether the client is to come back by itself.
+    #[must_use]
+    pub const fn reconnects(&self) -> bool {
+        !matches!(self.code, 3500..=3999 | 4500..=4999)
+    }
+
     const fn fixed(code: u32, reason: &'static str) -> Self {
         Self { code, reason: std::borrow::Cow::Borrowed(reason) }
     }

@@ -19,7 +19,10 @@ use crate::{
     model::{ConnKey, ErrorCode},
     runtime::Close,
     stdx::slab::Key,
-    wire::proxy_protocol,
+    wire::{
+        proxy_protocol, sockjs,
+        websocket::{Opcode, write_header},
+    },
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -303,6 +306,7 @@ impl CoreDriver {
         let window = upgrade.deflate.and_then(|agreement| agreement.window);
         let framing = match &upgrade.listener {
             Some(_) if !self.site.settings.uni_websocket.join_push_messages => Framing::WebSocketMessage,
+            _ if upgrade.sockjs => Framing::SockJs,
             _ => Framing::websocket(upgrade.protocol, window),
         };
         self.core.start_session(
@@ -317,8 +321,18 @@ impl CoreDriver {
         );
         self.conns.insert(
             conn,
-            Conn::WebSocket(WebSocket::new(upgrade.deflate.is_some(), upgrade.listener.is_some())),
+            Conn::WebSocket(WebSocket::new(
+                upgrade.deflate.is_some(),
+                upgrade.listener.is_some(),
+                upgrade.sockjs,
+            )),
         );
+        if upgrade.sockjs {
+            let mut open = Vec::new();
+            write_header(&mut open, Opcode::Text, sockjs::OPEN.len());
+            open.extend_from_slice(sockjs::OPEN);
+            self.core.raw(conn, &open);
+        }
         if let Some(connect) = upgrade.listener.as_ref().filter(|connect| !connect.is_empty()) {
             self.core.on_message(conn, connect.as_bytes());
         }

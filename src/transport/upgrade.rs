@@ -32,5 +32,14 @@ pub fn accept(request: &Request<'_, '_>, client: IpAddr, compression: bool) -> R
     let mut response = Vec::new();
     write_upgrade(&mut response, granted.key, chosen.map(|(name, _)| name), &extensions);
     let websocket_pings = says("cf_ws_frame_ping_pong", "true");
-    Ok(Upgrade { response, protocol, websocket_pings, deflate, client, user: None, listener: None })
+    Ok(Upgrade {
+        response,
+        protocol,
+        websocket_pings,
+        deflate,
+        client,
+        user: None,
+        listener: None,
+        sockjs: false,
+    })
 }

@@ -2,9 +2,13 @@
 
 use super::driver::{Conn, CoreDriver};
 use crate::{
-    broker::{core::Uplink, outbox::Framing},
+    broker::{
+        core::{Core, Uplink},
+        outbox::Framing,
+    },
     metrics::Counter,
     model::{ConnKey, Disconnect, Protocol},
+    wire::sockjs,
     wire::websocket::{Decoder, Event, FrameError, Opcode, Options, Role, write_close, write_header},
 };
 
@@ -16,11 +20,13 @@ pub struct WebSocket {
     deflates: bool,
     /// The client only listens.
     listens: bool,
+    /// Messages are SockJS frames.
+    sockjs: bool,
 }
 
 impl WebSocket {
-    pub fn new(deflates: bool, listens: bool) -> Self {
-        Self { decoder: Decoder::default(), deflates, listens }
+    pub fn new(deflates: bool, listens: bool, sockjs: bool) -> Self {
+        Self { decoder: Decoder::default(), deflates, listens, sockjs }
     }
 }
 
@@ -29,6 +35,18 @@ enum Ended {
     /// It closed; answered with the same code.
     Closed(Option<u16>),
     Broken(FrameError),
+}
+
+/// The messages of one SockJS frame. One that cannot be read ends the session as any message that cannot be does.
+fn hear_sockjs(core: &mut Core, conn: ConnKey, frame: &[u8]) {
+    // Nothing is sent to keep a connection alive, and is no message.
+    if frame.is_empty() {
+        return;
+    }
+    match sockjs::decode_messages(frame) {
+        Ok(messages) => messages.iter().for_each(|message| core.on_message(conn, message.as_bytes())),
+        Err(_) => core.on_message(conn, b""),
+    }
 }
 
 impl CoreDriver {
@@ -42,10 +60,14 @@ impl CoreDriver {
             site.settings.websocket.message_size_limit
         };
         let options = Options { role: Role::Server, message_size_limit, compression: websocket.deflates };
+        let sockjs = websocket.sockjs;
         let mut frames = websocket.decoder.feed(bytes, &options);
         let ended = loop {
             match frames.next() {
                 Ok(None) => return,
+                Ok(Some(Event::Message { compressed: false, payload, .. })) if sockjs => {
+                    hear_sockjs(core, conn, payload);
+                }
                 Ok(Some(Event::Message { compressed: false, payload, .. })) => core.on_message(conn, payload),
                 Ok(Some(Event::Message { kind, payload, .. })) => {
                     let limit = site.settings.websocket.inflated_size_limit();
@@ -120,6 +142,11 @@ impl CoreDriver {
                 // Not every listener looks at close frames.
                 frame =
                     super::stream::farewell(Protocol::Json, Framing::WebSocketText, Uplink::None, disconnect);
+            }
+            if let Some(Conn::WebSocket(WebSocket { sockjs: true, .. })) = self.conns.get(conn) {
+                let mut payload = Vec::new();
+                sockjs::write_close(&mut payload, disconnect.code, &disconnect.reason);
+                frame = Framing::WebSocketText.frame(&payload);
             }
             write_close(&mut frame, code, &disconnect.reason);
         }

@@ -8,7 +8,7 @@ use super::{
     deflate::{self, Deflater, InflateError, Inflater, Window},
     fossil,
     http::{BodyDecoder, EMPTY_HEADER, Head, HeadLimits, parse_head},
-    json, proxy_protocol,
+    json, proxy_protocol, sockjs,
     websocket::{Decoder, Event, Opcode, Options, Role, write_header, write_masked},
 };
 use crate::model::Protocol;
@@ -24,6 +24,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("fossil", fossil_delta),
     ("json_commands", json_commands),
     ("protobuf_commands", protobuf_commands),
+    ("v1_commands", v1_commands),
+    ("sockjs", sockjs_frames),
     ("http_head", http_head),
 ];
 
@@ -207,6 +209,41 @@ fn commands(protocol: Protocol, frame: &[u8]) {
         assert_eq!(read.next(), None);
     }
     assert!(commands.next().is_none());
+}
+
+/// A frame of commands of version 1, in either encoding: it ends after an error; a payload in JSON is one JSON value.
+pub fn v1_commands(input: &[u8]) {
+    for protocol in [Protocol::Json, Protocol::Protobuf] {
+        let mut commands = client::v1::decode(protocol, input);
+        let mut failed = false;
+        for item in commands.by_ref() {
+            assert!(!failed, "a command after an error");
+            match item {
+                Err(_) => failed = true,
+                Ok(client::Command { request: client::Request::Publish(request), .. }) => {
+                    let data = request.data.filter(|_| protocol == Protocol::Json);
+                    assert!(data.is_none_or(json::contains_only_json));
+                }
+                Ok(_) => {}
+            }
+        }
+        assert!(commands.next().is_none());
+    }
+}
+
+/// A SockJS frame of a client: what was read can be written and read again.
+pub fn sockjs_frames(input: &[u8]) {
+    let Ok(messages) = sockjs::decode_messages(input) else { return };
+    let mut frame = b"[".to_vec();
+    for message in &messages {
+        frame.extend_from_slice(if frame.len() > 1 { b",\"" } else { b"\"" });
+        let from = frame.len();
+        frame.extend_from_slice(message.as_bytes());
+        sockjs::quote_from(&mut frame, from);
+        frame.push(b'"');
+    }
+    frame.push(b']');
+    assert_eq!(sockjs::decode_messages(&frame).as_ref(), Ok(&messages));
 }
 
 /// Heads and bodies of requests, and PROXY headers: more bytes never change a verdict, chunking does not matter.

@@ -12,4 +12,5 @@ pub mod http;
 pub mod json;
 pub mod origin;
 pub mod proxy_protocol;
+pub mod sockjs;
 pub mod websocket;

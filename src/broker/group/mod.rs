@@ -24,7 +24,10 @@ use crate::{
     metrics::{Counter, Counters},
     model::{ClientInfo, ConnKey, Protocol, Publication},
     stdx::slab::{Key, Slab},
-    wire::{client::Patch, json::is_json},
+    wire::{
+        client::{Dialect, Patch},
+        json::is_json,
+    },
 };
 use delta::Deltas;
 use std::{collections::BTreeMap, sync::Arc};
@@ -48,8 +51,8 @@ pub struct Class {
     pub conflate_ms: u32,
     /// Members are not told what they published themselves.
     pub no_echo: bool,
-    /// Members get bare pushes, without a reply around them.
-    pub bare: bool,
+    /// How pushes are put together.
+    pub dialect: Dialect,
 }
 
 /// Something that happened in a channel and that its subscribers are told.
@@ -415,7 +418,7 @@ impl Class {
             number: 0,
             conflate_ms: 0,
             no_echo: false,
-            bare: false,
+            dialect: Dialect::V2,
         }
     }
 

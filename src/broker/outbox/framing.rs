@@ -4,7 +4,7 @@
 
 use crate::{
     model::Protocol,
-    wire::{client, deflate::Window},
+    wire::{client, deflate::Window, sockjs},
 };
 
 /// What surrounds messages on a connection. Part of a group's class: members with equal framing share bytes.
@@ -25,6 +25,8 @@ pub enum Framing {
     Delimited(Body),
     /// JSON messages, a server-sent event each, in the body of an HTTP response.
     Events(Body),
+    /// JSON messages as the strings of a SockJS array, in a text frame.
+    SockJs,
 }
 
 /// How an HTTP client knows the end of a response's body.
@@ -83,16 +85,27 @@ impl Framing {
         frame_start: usize,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
-        if let Self::Events(_) = self {
-            if out.len() > frame_start {
-                out.extend_from_slice(b"\n\ndata: ");
+        match self {
+            Self::Events(_) => {
+                if out.len() > frame_start {
+                    out.extend_from_slice(b"\n\ndata: ");
+                }
+                let from = out.len();
+                encode(out);
+                keep_one_line(&mut out[from..]);
             }
-            let from = out.len();
-            encode(out);
-            keep_one_line(&mut out[from..]);
-        } else {
-            client::separate(protocol, out, frame_start);
-            encode(out);
+            Self::SockJs => {
+                if out.len() > frame_start {
+                    out.extend_from_slice(b"\",\"");
+                }
+                let from = out.len();
+                encode(out);
+                sockjs::quote_from(out, from);
+            }
+            _ => {
+                client::separate(protocol, out, frame_start);
+                encode(out);
+            }
         }
     }
 
@@ -113,11 +126,8 @@ impl Framing {
             | Self::WebSocketBinary
             | Self::WebSocketMessage
             | Self::DeflateText(_)
-            | Self::DeflateBinary(_) => match payload_len {
-                0..=125 => 2,
-                126..=0xffff => 4,
-                _ => 10,
-            },
+            | Self::DeflateBinary(_) => websocket_header_len(payload_len),
+            Self::SockJs => websocket_header_len(self.wrapped_len(payload_len)) + self.prefix().len(),
             Self::Lines(_) | Self::Delimited(_) | Self::Events(_) => {
                 let prefix = self.prefix().len();
                 prefix + self.chunk_len(payload_len).map_or(0, |len| hex_digits(len) + 2)
@@ -135,13 +145,23 @@ impl Framing {
             Self::Delimited(Body::Chunked) => b"\r\n",
             Self::Events(Body::Chunked) => b"\n\n\r\n",
             Self::Events(Body::ToEnd) => b"\n\n",
+            Self::SockJs => b"\"]",
             _ => b"",
         }
     }
 
-    /// What stands in front of the first message, inside the chunk.
+    /// What stands in front of the first message, inside the chunk or the frame.
     const fn prefix(self) -> &'static [u8] {
-        if let Self::Events(_) = self { b"data: " } else { b"" }
+        match self {
+            Self::Events(_) => b"data: ",
+            Self::SockJs => b"a[\"",
+            _ => b"",
+        }
+    }
+
+    /// A payload with what stands around it inside the frame.
+    const fn wrapped_len(self, payload_len: usize) -> usize {
+        self.prefix().len() + payload_len + self.trailer().len()
     }
 
     /// How long the chunk around a payload is; `None`: there is none.
@@ -161,6 +181,11 @@ impl Framing {
             Self::Raw => return,
             Self::WebSocketText | Self::WebSocketMessage | Self::DeflateText(_) => 1,
             Self::WebSocketBinary | Self::DeflateBinary(_) => 2,
+            Self::SockJs => {
+                let (header, prefix) = out.split_at_mut(out.len() - self.prefix().len());
+                prefix.copy_from_slice(self.prefix());
+                return Self::WebSocketText.write_header(self.wrapped_len(payload_len), false, header);
+            }
             Self::Lines(_) | Self::Delimited(_) | Self::Events(_) => {
                 return self.write_chunk_header(payload_len, out);
             }
@@ -215,6 +240,16 @@ impl Framing {
         }
     }
 
+    /// What keeps the connection of a client alive that does not know the protocol's own pings; nothing: it needs
+    /// nothing.
+    #[must_use]
+    pub const fn heartbeat(self) -> &'static [u8] {
+        match self {
+            Self::SockJs => b"\x81\x01h",
+            _ => b"",
+        }
+    }
+
     /// What ends the body of this framing's response.
     #[must_use]
     pub const fn body_end(self) -> &'static [u8] {
@@ -233,6 +268,14 @@ fn keep_one_line(message: &mut [u8]) {
     while let Some(at) = memchr::memchr(b'\r', rest) {
         rest[at] = b' ';
         rest = &mut rest[at + 1..];
+    }
+}
+
+fn websocket_header_len(payload_len: usize) -> usize {
+    match payload_len {
+        0..=125 => 2,
+        126..=0xffff => 4,
+        _ => 10,
     }
 }
 
@@ -328,6 +371,8 @@ mod tests {
         check(Framing::Events(Body::Chunked), b"{}", b"a\r\ndata: {}\n\n\r\n");
         check(Framing::Events(Body::ToEnd), b"{}", b"data: {}\n\n");
         check(Framing::Raw, b"{}", b"{}");
+        check(Framing::SockJs, b"{}", b"\x81\x07a[\"{}\"]");
+        check(Framing::SockJs, &[b'x'; 121], &[&b"\x81\x7e\0\x7ea[\""[..], &[b'x'; 121], b"\"]"].concat());
         assert_eq!(Framing::Events(Body::Chunked).wrap(b"\r\n"), b"2\r\n\r\n\r\n");
         assert_eq!(Framing::Events(Body::ToEnd).wrap(b"\r\n"), b"\r\n");
         assert_eq!(Framing::Lines(Body::Chunked).body_end(), b"0\r\n\r\n");
@@ -365,6 +410,7 @@ mod tests {
         check(Framing::Lines(Body::Chunked), Protocol::Json, "before{\"a\":\r1}\n{}");
         check(Framing::Delimited(Body::Chunked), Protocol::Protobuf, "before{\"a\":\r1}{}");
         check(Framing::Events(Body::ToEnd), Protocol::Json, "before{\"a\": 1}\n\ndata: {}");
+        check(Framing::SockJs, Protocol::Json, r#"before{\"a\":\r1}","{}"#);
     }
 
     #[test]

@@ -9,13 +9,15 @@ use crate::{
         permission::Verb,
     },
     model::ConnKey,
-    wire::client::HistoryRequest,
+    wire::client::{Dialect, HistoryRequest, v1::Positions},
 };
 
 impl Core {
     pub(super) fn history(&mut self, conn: ConnKey, id: u32, request: &HistoryRequest<'_>) -> Step {
+        // Before there were limits, all was asked for.
+        let all = request.limit == 0 && self.speaks(conn, Dialect::V1(Positions::SeqGen));
         let filter = HistoryFilter {
-            limit: self.history_limit(request.limit),
+            limit: self.history_limit(if all { -1 } else { request.limit }),
             since: request
                 .since
                 .as_ref()

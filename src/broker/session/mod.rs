@@ -17,6 +17,7 @@ mod publish;
 mod refresh;
 mod subscribe;
 mod unsubscribe;
+mod v1;
 
 pub(super) use connect::with_chan_info;
 pub use connecting::Connecting;
@@ -35,7 +36,7 @@ use crate::{
     auth::Caps,
     metrics::Counter,
     model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Protocol, Publication, Unsubscribe},
-    wire::client::{self, Command, Push, Reply, Request},
+    wire::client::{self, Command, Commands, DecodeError, Dialect, Push, Reply, Request},
 };
 use std::{collections::VecDeque, sync::Arc};
 
@@ -43,6 +44,7 @@ use std::{collections::VecDeque, sync::Arc};
 pub struct Session {
     pub protocol: Protocol,
     pub framing: Framing,
+    pub dialect: Dialect,
     pub state: State,
     /// Pings are WebSocket frames, not protocol messages.
     pub websocket_pings: bool,
@@ -158,6 +160,8 @@ pub struct Held {
 pub enum Step {
     /// Answered, asked, or ignored: the next one may run.
     Done,
+    /// It was of version 1: read it again, in that language.
+    Again,
     /// Cannot start yet; run it again when [`Core::resume`] says so.
     Wait,
     /// The session has ended.
@@ -170,6 +174,7 @@ impl Session {
         Self {
             protocol,
             framing,
+            dialect: Dialect::V2,
             state: State::New,
             websocket_pings,
             reads_numbers: protocol == Protocol::Json,
@@ -193,7 +198,7 @@ impl Session {
     /// The client only listens: what it is told are bare pushes.
     #[must_use]
     pub fn is_bare(&self) -> bool {
-        self.uplink == Uplink::None
+        self.dialect == Dialect::Bare
     }
 
     #[must_use]
@@ -232,12 +237,20 @@ impl Core {
     ///
     /// A command above `websocket.message_size_limit` breaks the protocol: only compression can bring one.
     fn run(&mut self, conn: ConnKey, message: &[u8]) {
-        let size_max = self.settings.websocket.message_size_limit;
         let Some(session) = self.sessions.get(conn) else { return };
-        if session.is_bare() {
-            return self.listen(conn, message);
+        let protocol = session.protocol;
+        match session.dialect {
+            Dialect::V2 => self.run_commands(conn, client::decode(protocol, message)),
+            Dialect::Bare => self.listen(conn, message),
+            Dialect::V1(_) => self.run_commands(conn, client::v1::decode(protocol, message)),
         }
-        let mut commands = client::decode(session.protocol, message);
+    }
+
+    fn run_commands<'a, const V1: bool>(&mut self, conn: ConnKey, mut commands: Commands<'a, V1>)
+    where
+        Commands<'a, V1>: Iterator<Item = Result<Command<'a>, DecodeError>>,
+    {
+        let size_max = self.settings.websocket.message_size_limit;
         loop {
             let rest = commands.rest();
             let step = match commands.next() {
@@ -255,6 +268,7 @@ impl Core {
             match step {
                 // Questions to this very core are answered before the next command looks.
                 Step::Done => self.pump_local(),
+                Step::Again => return self.run(conn, rest),
                 Step::Wait => return self.hold(conn, rest, true),
                 Step::Ended => return,
             }
@@ -268,11 +282,12 @@ impl Core {
             (Request::Connect(request), State::New) => self.connect(conn, id, request),
             (_, State::Refused) => Step::Done,
             (_, State::Connecting) => Step::Wait,
-            (Request::Connect(_), _) | (_, State::New) => self.break_protocol(conn),
+            (_, State::New) => self.recognise(conn, command),
+            (Request::Connect(_), _) => self.break_protocol(conn),
             // Nobody listens to messages without an answer; that is no reason to cut the client.
             (Request::Send { .. }, _) => Step::Done,
             (_, _) if id == 0 => self.pong(conn),
-            (Request::None | Request::Ping, _) => self.break_protocol(conn),
+            (Request::None | Request::Ping, _) => self.other_request(conn, command),
             (Request::Subscribe(request), _) => self.subscribe(conn, id, request),
             (Request::Unsubscribe { channel }, _) => self.unsubscribe(conn, id, channel),
             (Request::Publish(request), _) => self.publish(conn, id, request),
@@ -288,11 +303,14 @@ impl Core {
     /// Queues one reply. Nothing happens when the session is gone.
     pub(super) fn reply(&mut self, conn: ConnKey, id: u32, reply: &Reply<'_>) {
         let Some(session) = self.sessions.get(conn) else { return };
-        let (protocol, framing) = (session.protocol, session.framing);
+        let (protocol, framing, dialect) = (session.protocol, session.framing, session.dialect);
         self.counters.increment(Counter::RepliesSent);
         if matches!(reply, Reply::Error(_) | Reply::CustomError { .. }) {
             self.counters.increment(Counter::ReplyErrors);
             self.note_error(conn);
+        }
+        if let Dialect::V1(positions) = dialect {
+            return self.reply_v1(conn, positions, id, reply);
         }
         self.write.message(conn, |out, frame_start| {
             framing.add(protocol, out, frame_start, |out| client::encode_reply(protocol, id, reply, out));
@@ -302,10 +320,13 @@ impl Core {
     /// Queues one push that only this client gets.
     pub(super) fn push(&mut self, conn: ConnKey, channel: &str, push: &Push<'_>) {
         let Some(session) = self.sessions.get(conn) else { return };
-        let (protocol, framing, bare) = (session.protocol, session.framing, session.is_bare());
-        let encode = if bare { client::encode_bare_push } else { client::encode_push };
+        let (protocol, framing, dialect) = (session.protocol, session.framing, session.dialect);
         self.write.message(conn, |out, frame_start| {
-            framing.add(protocol, out, frame_start, |out| encode(protocol, channel, push, out));
+            framing.add(protocol, out, frame_start, |out| match dialect {
+                Dialect::V2 => client::encode_push(protocol, channel, push, out),
+                Dialect::Bare => client::encode_bare_push(protocol, channel, push, out),
+                Dialect::V1(positions) => client::v1::encode_push(protocol, positions, channel, push, out),
+            });
         });
     }
 
@@ -389,6 +410,7 @@ impl Core {
 
     /// Ends the session with a code the peer is told.
     pub(super) fn end(&mut self, conn: ConnKey, disconnect: Disconnect) -> Step {
+        let disconnect = self.in_words_of(conn, disconnect);
         if self.forget_session(conn) {
             self.counters.increment(Counter::Disconnects);
             match disconnect.code {
@@ -502,6 +524,10 @@ impl Core {
     /// Ends one subscription from the server's side and tells the client.
     pub(super) fn cut_subscription(&mut self, conn: ConnKey, hub: HubKey, unsubscribe: Unsubscribe) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
+        if let Some(disconnect) = session.must_leave(unsubscribe) {
+            self.end(conn, disconnect);
+            return;
+        }
         let Some(subscription) = session.forget(hub) else { return };
         let Some(name) = self.hub.get(hub).map(|channel| Arc::clone(&channel.name)) else { return };
         self.leave(conn, &subscription);

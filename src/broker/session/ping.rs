@@ -102,6 +102,7 @@ impl Core {
         }
         let (protocol, framing, websocket) = (session.protocol, session.framing, session.websocket_pings);
         if websocket {
+            self.write.raw(conn, framing.heartbeat());
             self.write.raw(conn, &WEBSOCKET_PING);
         }
         if !websocket || bare {

@@ -139,7 +139,8 @@ impl Core {
         })?;
         let info = self.info(conn).ok_or(ErrorCode::Internal)?;
         let of_client = claims.client.is_empty() || *claims.client == *info.client.to_string();
-        if *claims.channel != *channel || *claims.user != *info.user || !of_client {
+        let of_user = *claims.user == *info.user || self.takes_client_for_user(conn, &claims);
+        if *claims.channel != *channel || !of_user || !of_client {
             return Err(Disconnect::INVALID_TOKEN.into());
         }
         Ok(claims)

@@ -399,7 +399,7 @@ impl Core {
         let number = if grants.numbered { number(hub) } else { 0 };
         let plain = Class::plain(session.framing, session.protocol);
         let class =
-            Class { join_leave, delta, number, conflate_ms, no_echo, bare: session.is_bare(), ..plain };
+            Class { join_leave, delta, number, conflate_ms, no_echo, dialect: session.dialect, ..plain };
         let Some(channel) = self.hub.get_mut(hub) else { return };
         channel.live += 1;
         channel.has_quiet |= no_echo;

@@ -1,6 +1,9 @@
 //! Which path leads where. Paths are exact: no trailing slash, no decoding.
 
-use crate::config::Settings;
+use crate::{
+    config::Settings,
+    wire::sockjs::{self, Call},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route<'a> {
@@ -11,6 +14,8 @@ pub enum Route<'a> {
     Sse,
     /// Commands of clients of the two.
     Emulation,
+    /// SockJS.
+    SockJs(Call),
     /// Clients that only listen.
     UniWebSocket,
     UniHttpStream,
@@ -32,15 +37,28 @@ impl Route<'_> {
             Self::Api(_) | Self::ApiLegacy => "POST",
             Self::HttpStream | Self::UniHttpStream | Self::Emulation => "POST, OPTIONS",
             Self::Sse | Self::UniSse => "GET, POST, OPTIONS",
-            Self::WebSocket | Self::UniWebSocket => "GET",
-            Self::Index | Self::Health | Self::Metrics | Self::NotFound => "GET, HEAD",
+            Self::WebSocket | Self::UniWebSocket | Self::SockJs(Call::WebSocket | Call::RawWebSocket) => {
+                "GET"
+            }
+            Self::SockJs(Call::Info) => "GET, OPTIONS",
+            Self::Index | Self::Health | Self::Metrics | Self::SockJs(Call::Greeting) | Self::NotFound => {
+                "GET, HEAD"
+            }
         }
     }
 
     /// Pages of other origins may ask, if `client.allowed_origins` says so.
     #[must_use]
     pub fn crosses_origins(self) -> bool {
-        matches!(self, Self::HttpStream | Self::Sse | Self::UniHttpStream | Self::UniSse | Self::Emulation)
+        matches!(
+            self,
+            Self::HttpStream
+                | Self::Sse
+                | Self::UniHttpStream
+                | Self::UniSse
+                | Self::Emulation
+                | Self::SockJs(Call::Info)
+        )
     }
 
     #[must_use]
@@ -73,6 +91,12 @@ pub fn route<'a>(settings: &Settings, path: &'a str) -> Route<'a> {
     if settings.emulates() && path == settings.emulation.handler_prefix {
         return Route::Emulation;
     }
+    if settings.sockjs.enabled
+        && let Some(rest) = path.strip_prefix(settings.sockjs.handler_prefix.as_str())
+        && let Some(call) = sockjs::call(rest)
+    {
+        return Route::SockJs(call);
+    }
     if settings.health.enabled && path == settings.health.handler_prefix {
         return Route::Health;
     }
@@ -104,6 +128,7 @@ mod tests {
             ("/connection/websocket/", Route::NotFound),
             ("/connection/http_stream", Route::NotFound),
             ("/emulation", Route::NotFound),
+            ("/connection/sockjs/info", Route::NotFound),
             ("/health", Route::Health),
             ("/health/", Route::NotFound),
             ("/metrics", Route::Metrics),
@@ -122,6 +147,7 @@ mod tests {
         on.uni_websocket.enabled = true;
         on.uni_sse.enabled = true;
         on.uni_http_stream.enabled = true;
+        on.sockjs.enabled = true;
         for (path, expected) in [
             ("/connection/sse", Route::Sse),
             ("/connection/http_stream", Route::NotFound),
@@ -130,6 +156,10 @@ mod tests {
             ("/connection/uni_sse", Route::UniSse),
             ("/connection/uni_http_stream", Route::UniHttpStream),
             ("/emulation/", Route::NotFound),
+            ("/connection/sockjs", Route::SockJs(Call::Greeting)),
+            ("/connection/sockjs/info", Route::SockJs(Call::Info)),
+            ("/connection/sockjs/0/a/websocket", Route::SockJs(Call::WebSocket)),
+            ("/connection/sockjss", Route::NotFound),
         ] {
             assert_eq!(route(&on, path), expected, "{path}");
         }

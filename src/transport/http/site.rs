@@ -22,6 +22,7 @@ use crate::{
         forwarded::{Network, client_address},
         http::{Request, parameter},
         origin,
+        sockjs::{self, Call},
     },
 };
 use std::{
@@ -58,6 +59,7 @@ pub struct Site {
     trusted: Vec<Network>,
     error_mode: ErrorMode,
     rate: std::cell::RefCell<Rate>,
+    entropy: ahash::RandomState,
     shared: Arc<Shared>,
 }
 
@@ -127,6 +129,8 @@ pub struct Upgrade {
     pub user: Option<Arc<str>>,
     /// The client only listens, and says this to connect; empty: its first message does.
     pub listener: Option<String>,
+    /// Messages are SockJS frames.
+    pub sockjs: bool,
 }
 
 impl Site {
@@ -157,6 +161,7 @@ impl Site {
             draining: false,
             requests: std::cell::Cell::default(),
             rate: Rate::default().into(),
+            entropy: ahash::RandomState::new(),
             shared,
         }
     }
@@ -211,7 +216,24 @@ impl Site {
             Route::Index => answer(Response::new(200, response::TEXT, self.index())),
             Route::Health => answer(self.health()),
             Route::Metrics => Target::Plan(Plan::Metrics),
-            Route::WebSocket | Route::UniWebSocket if self.draining => answer(Response::error(503)),
+            Route::WebSocket | Route::UniWebSocket | Route::SockJs(Call::WebSocket | Call::RawWebSocket)
+                if self.draining =>
+            {
+                answer(Response::error(503))
+            }
+            Route::SockJs(Call::Greeting) => answer(Response::new(200, response::TEXT, sockjs::GREETING)),
+            Route::SockJs(Call::Info) => answer(self.sockjs_info().with_fields(&cors)),
+            Route::SockJs(Call::WebSocket) => match self.upgrade(request, peer, false) {
+                Ok(upgrade) => {
+                    let upgrade = Upgrade { protocol: Protocol::Json, sockjs: true, ..upgrade };
+                    Target::Upgrade(Box::new(upgrade))
+                }
+                Err(response) => answer(response),
+            },
+            Route::SockJs(Call::RawWebSocket) => match self.upgrade(request, peer, false) {
+                Ok(upgrade) => Target::Upgrade(Box::new(upgrade)),
+                Err(response) => answer(response),
+            },
             Route::UniWebSocket => match self.upgrade_listener(request, peer) {
                 Ok(upgrade) => Target::Upgrade(Box::new(upgrade)),
                 Err(response) => answer(response),
@@ -326,6 +348,16 @@ impl Site {
         }
     }
 
+    /// What a SockJS client wants to know first; `entropy` seeds its choice of a session id.
+    fn sockjs_info(&self) -> Response {
+        let entropy = self.entropy.hash_one(self.requests.get() ^ self.now.unix_ms.rotate_left(32)) as u32;
+        let text = format!(
+            "{{\"websocket\":true,\"cookie_needed\":false,\"origins\":[\"*:*\"],\"entropy\":{entropy}}}"
+        );
+        let fresh = [("Cache-Control", "no-store, no-cache, no-transform, must-revalidate, max-age=0")];
+        Response::new(200, response::JSON, text).with(&fresh)
+    }
+
     /// 503 naming the cores whose turn does not end.
     fn health(&self) -> Response {
         let stalled: Vec<usize> =
@@ -374,6 +406,7 @@ impl Site {
             &settings.uni_http_stream.handler_prefix,
             "listeners: HTTP streaming, JSON",
         );
+        line(settings.sockjs.enabled, &settings.sockjs.handler_prefix, "clients of SockJS, JSON");
         line(settings.emulates(), &settings.emulation.handler_prefix, "what those clients say");
         line(
             !settings.http_api.disabled,

@@ -12,6 +12,7 @@ mod schema;
 mod server;
 mod sink;
 mod source;
+pub mod v1;
 
 #[cfg(test)]
 mod tests;
@@ -57,7 +58,7 @@ pub enum Request<'a> {
         channel: Cow<'a, str>,
     },
     History(HistoryRequest<'a>),
-    /// Not used by any SDK; closes the connection.
+    /// Answered in version 1; no SDK of version 2 uses it.
     Ping,
     Send {
         data: &'a [u8],
@@ -166,6 +167,8 @@ pub enum Reply<'a> {
     Subscribe(&'a SubscribeResult<'a>),
     Unsubscribe,
     Publish,
+    /// Only clients of version 1 ping the server.
+    Ping,
     Presence(&'a [Arc<ClientInfo>]),
     PresenceStats {
         clients: u32,
@@ -277,6 +280,16 @@ pub enum Push<'a> {
         expires: bool,
         ttl: u32,
     },
+}
+
+/// How messages to a client are put together, in either encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dialect {
+    /// Version 2.
+    V2,
+    /// Bare pushes of version 2, without a reply around them: for clients that only listen.
+    Bare,
+    V1(v1::Positions),
 }
 
 /// Why a frame of a client could not be read. Always the client's fault; it is disconnected with 3501.

@@ -39,6 +39,7 @@ impl Encode for ReplyMessage<'_, '_> {
             Reply::Subscribe(result) => sink.message(reply::SUBSCRIBE, result),
             Reply::Unsubscribe => sink.message(reply::UNSUBSCRIBE, &Nothing),
             Reply::Publish => sink.message(reply::PUBLISH, &Nothing),
+            Reply::Ping => sink.message(reply::PING, &Nothing),
             Reply::Presence(clients) => sink.message(reply::PRESENCE, &Presence(clients)),
             Reply::PresenceStats { clients, users } => {
                 sink.message(reply::PRESENCE_STATS, &PresenceStats { clients, users });
@@ -121,7 +122,7 @@ impl<M: Encode> Encode for &M {
     }
 }
 
-struct Presence<'a>(&'a [Arc<ClientInfo>]);
+pub(super) struct Presence<'a>(pub &'a [Arc<ClientInfo>]);
 
 impl Encode for Presence<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
@@ -129,9 +130,9 @@ impl Encode for Presence<'_> {
     }
 }
 
-struct PresenceStats {
-    clients: u32,
-    users: u32,
+pub(super) struct PresenceStats {
+    pub clients: u32,
+    pub users: u32,
 }
 
 impl Encode for PresenceStats {
@@ -155,7 +156,7 @@ impl Encode for History<'_> {
     }
 }
 
-struct Rpc<'a>(&'a [u8]);
+pub(super) struct Rpc<'a>(pub &'a [u8]);
 
 impl Encode for Rpc<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
@@ -175,9 +176,9 @@ impl Encode for RefreshResult {
     }
 }
 
-struct SubRefreshResult {
-    expires: bool,
-    ttl: u32,
+pub(super) struct SubRefreshResult {
+    pub expires: bool,
+    pub ttl: u32,
 }
 
 impl Encode for SubRefreshResult {
@@ -312,7 +313,7 @@ impl Encode for PushMessage<'_, '_> {
     }
 }
 
-struct Join<'a>(&'a ClientInfo);
+pub(super) struct Join<'a>(pub &'a ClientInfo);
 
 impl Encode for Join<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
@@ -350,7 +351,7 @@ impl Encode for Subscribe<'_> {
     }
 }
 
-struct Message<'a>(&'a [u8]);
+pub(super) struct Message<'a>(pub &'a [u8]);
 
 impl Encode for Message<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
@@ -358,9 +359,9 @@ impl Encode for Message<'_> {
     }
 }
 
-struct Disconnect<'a> {
-    code: u32,
-    reason: &'a str,
+pub(super) struct Disconnect<'a> {
+    pub code: u32,
+    pub reason: &'a str,
 }
 
 impl Encode for Disconnect<'_> {
@@ -370,9 +371,9 @@ impl Encode for Disconnect<'_> {
     }
 }
 
-struct Refresh {
-    expires: bool,
-    ttl: u32,
+pub(super) struct Refresh {
+    pub expires: bool,
+    pub ttl: u32,
 }
 
 impl Encode for Refresh {

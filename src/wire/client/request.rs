@@ -11,11 +11,11 @@ use std::borrow::Cow;
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
-/// The commands of one frame in order. Ends after the first error.
+/// The commands of one frame in order, of version 2 or `V1`. Ends after the first error.
 #[derive(Debug)]
-pub struct Commands<'a>(pub(super) Messages<'a>);
+pub struct Commands<'a, const V1: bool = false>(pub(super) Messages<'a>);
 
-impl<'a> Commands<'a> {
+impl<'a, const V1: bool> Commands<'a, V1> {
     /// What has not been read yet; it decodes to the commands that are left.
     #[must_use]
     pub fn rest(&self) -> &'a [u8] {
@@ -275,7 +275,7 @@ fn filter_node<'a, S: Source<'a>>(source: &mut S, depth: u32) -> Result<Option<F
 }
 
 /// A request that has a channel and nothing else.
-fn channel<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Cow<'a, str>>> {
+pub(super) fn channel<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Cow<'a, str>>> {
     use schema::unsubscribe_request::{n, number};
     let mut channel = Cow::default();
     let present = source.message(number, |source, number| {
@@ -288,7 +288,7 @@ fn channel<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Cow<'a, str>>> {
     Ok(present.then_some(channel))
 }
 
-fn publish<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
+pub(super) fn publish<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     use schema::publish_request::{n, number};
     let mut it = PublishRequest::default();
     let present = source.message(number, |source, number| {
@@ -305,7 +305,7 @@ fn publish<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     Ok(present.then_some(Request::Publish(it)))
 }
 
-fn history<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
+pub(super) fn history<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     use schema::history_request::{n, number};
     let mut it = HistoryRequest::default();
     let present = source.message(number, |source, number| {
@@ -335,7 +335,7 @@ fn since<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Since<'a>>> {
     Ok(present.then_some(it))
 }
 
-fn send<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
+pub(super) fn send<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     use schema::rpc_result::{n, number};
     let mut data: &[u8] = &[];
     let present = source.message(number, |source, number| {
@@ -348,7 +348,7 @@ fn send<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     Ok(present.then_some(Request::Send { data }))
 }
 
-fn rpc<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
+pub(super) fn rpc<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     use schema::rpc_request::{n, number};
     let (mut method, mut data): (_, &[u8]) = (Cow::default(), &[]);
     let present = source.message(number, |source, number| {
@@ -362,7 +362,7 @@ fn rpc<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     Ok(present.then_some(Request::Rpc { method, data }))
 }
 
-fn refresh<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
+pub(super) fn refresh<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     use schema::refresh_request::{n, number};
     let mut token = Cow::default();
     let present = source.message(number, |source, number| {
@@ -375,7 +375,7 @@ fn refresh<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     Ok(present.then_some(Request::Refresh { token }))
 }
 
-fn sub_refresh<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
+pub(super) fn sub_refresh<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     use schema::sub_refresh_request::{n, number};
     let (mut channel, mut token) = (Cow::default(), Cow::default());
     let present = source.message(number, |source, number| {

@@ -34,6 +34,8 @@ macro_rules! messages {
     };
 }
 
+pub(super) use messages;
+
 messages! {
     command = "Command" {
         ID = 1 "id", CONNECT = 4 "connect", SUBSCRIBE = 5 "subscribe", UNSUBSCRIBE = 6 "unsubscribe",
@@ -44,8 +46,8 @@ messages! {
     reply = "Reply" {
         ID = 1 "id", ERROR = 2 "error", PUSH = 4 "push", CONNECT = 5 "connect", SUBSCRIBE = 6 "subscribe",
         UNSUBSCRIBE = 7 "unsubscribe", PUBLISH = 8 "publish", PRESENCE = 9 "presence",
-        PRESENCE_STATS = 10 "presence_stats", HISTORY = 11 "history", RPC = 13 "rpc", REFRESH = 14 "refresh",
-        SUB_REFRESH = 15 "sub_refresh",
+        PRESENCE_STATS = 10 "presence_stats", HISTORY = 11 "history", PING = 12 "ping", RPC = 13 "rpc",
+        REFRESH = 14 "refresh", SUB_REFRESH = 15 "sub_refresh",
     }
     push = "Push" {
         ID = 1 "id", CHANNEL = 2 "channel", PUB = 4 "pub", JOIN = 5 "join", LEAVE = 6 "leave",

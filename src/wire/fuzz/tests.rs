@@ -61,6 +61,15 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             }
             all
         }
+        "v1_commands" => [
+            &br#"{"params":{"token":"t","data":{"a":[1]},"subs":{"n":{"recover":true,"seq":5,"gen":1,"epoch":"e"}}},"id":1}"#[..],
+            b"{\"method\":1,\"params\":{\"channel\":\"a\",\"offset\":7},\"id\":2}\n{\"method\":\"publish\",\"params\":{\"channel\":\"a\",\"data\":[1]},\"id\":3}",
+            br#"{"method":7,"id":4}"#,
+            b"\x05\x08\x01\x1a\x01\x00\x0f\x08\x02\x10\x03\x1a\x09\x0a\x01c\x12\x04\"hi\"",
+        ]
+        .map(<[u8]>::to_vec)
+        .to_vec(),
+        "sockjs" => [&br#"["{\"id\":1}","\ud83d\ude00 \n"]"#[..], b"[]", br#""one""#].map(<[u8]>::to_vec).to_vec(),
         "http_head" => [
             "GET /connection/websocket?cf_protocol=protobuf HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             "POST /api/publish HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhellonext",

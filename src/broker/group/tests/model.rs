@@ -2,7 +2,10 @@ use crate::broker::group::*;
 use crate::{
     broker::outbox::{Body, Limits},
     model::ClientId,
-    wire::deflate::{Inflater, Options, Window},
+    wire::{
+        client::v1::Positions,
+        deflate::{Inflater, Options, Window},
+    },
 };
 use arbitrary::Unstructured;
 use std::collections::{BTreeMap, HashMap};
@@ -79,7 +82,11 @@ fn classes() -> impl Iterator<Item = Class> {
     .flat_map(|(framing, protocol)| {
         [true, false].map(|join_leave| Class {
             join_leave,
-            bare: join_leave && framing == Framing::WebSocketMessage,
+            dialect: match framing {
+                Framing::WebSocketMessage if join_leave => Dialect::Bare,
+                Framing::WebSocketText if join_leave => Dialect::V1(Positions::SeqGen),
+                _ => Dialect::V2,
+            },
             ..Class::plain(framing, protocol)
         })
     })

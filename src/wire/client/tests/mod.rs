@@ -1,4 +1,4 @@
-mod arbitrary_messages;
+pub(super) mod arbitrary_messages;
 mod codes_file;
 mod decode;
 mod deltas;

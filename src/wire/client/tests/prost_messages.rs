@@ -83,6 +83,8 @@ pub struct Reply {
     pub presence_stats: Option<PresenceStatsResult>,
     #[prost(message, optional, tag = "11")]
     pub history: Option<HistoryResult>,
+    #[prost(message, optional, tag = "12")]
+    pub ping: Option<Empty>,
     #[prost(message, optional, tag = "13")]
     pub rpc: Option<Payload>,
     #[prost(message, optional, tag = "14")]

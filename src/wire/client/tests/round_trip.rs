@@ -227,6 +227,7 @@ fn reply_message(id: u32, reply: &Reply<'_>) -> pb::Reply {
         Reply::Subscribe(result) => it.subscribe = Some(subscribe_result_message(result)),
         Reply::Unsubscribe => it.unsubscribe = Some(pb::Empty {}),
         Reply::Publish => it.publish = Some(pb::Empty {}),
+        Reply::Ping => it.ping = Some(pb::Empty {}),
         Reply::Presence(clients) => {
             let presence = clients.iter().map(|it| (it.client.to_string(), info_message(it))).collect();
             it.presence = Some(pb::PresenceResult { presence });
