@@ -2,7 +2,7 @@
 
 use super::{
     decode::{self, Decode},
-    decode_map,
+    decode_map, decode_poll,
 };
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub const METHODS: &[Method] = &[
     of("map_read_stream", Some(36), "read the changes of a map channel", decode_map::read_stream),
     of("map_stats", Some(37), "size of a map channel", decode_map::stats),
     of("map_clear", Some(38), "empty a map channel", decode_map::clear),
-    of("shared_poll_publish", Some(39), "publish to a shared poll", decode::not_available),
+    of("shared_poll_publish", Some(39), "publish a key of a shared poll", decode_poll::publish),
 ];
 
 #[must_use]

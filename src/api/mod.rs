@@ -11,6 +11,7 @@ mod base64;
 mod call;
 mod decode;
 mod decode_map;
+mod decode_poll;
 mod encode;
 mod key;
 mod method;

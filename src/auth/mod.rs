@@ -23,6 +23,7 @@ mod keys;
 mod sign;
 #[cfg(test)]
 mod tests;
+mod track;
 mod verify;
 
 pub use caps::{Allow, Caps};
@@ -32,4 +33,7 @@ pub use fetched::{Plan, REFETCH_MS};
 pub use fuzz::tokens as fuzz;
 pub use jwks::KeySet;
 pub use sign::{Hs, sign};
+#[cfg(test)]
+pub use track::sign_tracked;
+pub use track::{TrackRefused, TrackVerifier, Tracked};
 pub use verify::{Refused, Verifier, check};

@@ -234,6 +234,7 @@ impl Core {
             reject_unrecovered: false,
             origin: SubscribeOrigin::Server { data: data.clone() },
             expires_ms,
+            kind: 0,
             map: None,
         };
         // Without credit the owner is far behind; the caller sees it in the presence of the channel.

@@ -6,7 +6,7 @@ use super::{
     mesh::{Answer, Ask, AskKey, HistoryFilter, MapSet, Mesh, Outgoing, Recover, Survey, SurveyAnswer},
     pending::{BroadcastPending, GatherPending, Gathered, Pending},
     permission::check_data,
-    seam::{ApiReply, ApiRequest, CoreStats, Effect, PublishOptions},
+    seam::{ApiReply, ApiRequest, CoreStats, Effect, PollSet, PublishOptions},
 };
 use crate::{
     config::{ChannelOptions, SubscriptionType},
@@ -48,6 +48,7 @@ impl Core {
             ApiRequest::MapRead { channel, read } => {
                 self.api_ask(call, channel, |channel| Ask::MapRead { channel, read });
             }
+            ApiRequest::PollPublish { channel, set } => self.api_poll_publish(call, channel, set),
             ApiRequest::Channels { pattern } => {
                 self.survey(call, Survey::Channels { pattern }, Gathered::Channels(Vec::new()));
             }
@@ -90,6 +91,22 @@ impl Core {
     fn api_map_set(&mut self, call: u64, channel: Arc<str>, mut set: MapSet) {
         match self.check_api_channel(&channel).and_then(|_| self.check_entry(&channel, &mut set)) {
             Ok(()) => self.api_ask(call, channel, |channel| Ask::MapSet { channel, set }),
+            Err(error) => self.api_reply(call, Err(error)),
+        }
+    }
+
+    fn api_poll_publish(&mut self, call: u64, channel: Arc<str>, mut set: Box<PollSet>) {
+        let json = self.check_api_channel(&channel).and_then(|options| {
+            if options.subscription_type != SubscriptionType::SharedPoll {
+                return Err(ErrorCode::NotAvailable);
+            }
+            check_data(options.publication_data_format, set.item.data.as_deref().unwrap_or_default(), false)
+        });
+        match json {
+            Ok(json) => {
+                set.item.json = json;
+                self.api_ask(call, channel, |channel| Ask::PollPublish { channel, set });
+            }
             Err(error) => self.api_reply(call, Err(error)),
         }
     }
@@ -211,6 +228,7 @@ impl Core {
             Answer::Subscribed(_)
             | Answer::MapPage(_)
             | Answer::Position(_)
+            | Answer::Tracked(_)
             | Answer::Entered(_)
             | Answer::Acting(_) => Err(ErrorCode::Internal),
         };
@@ -298,6 +316,7 @@ impl Core {
         self.count_deflated(&mut counters);
         counters.merge(&self.out.counters);
         counters.merge(&self.shard.counters);
+        counters.set(Counter::PollKeys, self.shard.poll_keys() as u64);
         CoreStats {
             core: self.id,
             clients: self.clients,

@@ -18,13 +18,14 @@ use super::{
     outbox::{Framing, Limits, WritePath},
     pending::{Pending, PendingTable},
     permission::Namespaces,
-    seam::Effect,
+    seam::{BackendResult, Effect},
     session::Session,
     shard::Shard,
+    tracks::Tracks,
     users::{Place, Users},
 };
 use crate::{
-    auth::Verifier,
+    auth::{TrackVerifier, Verifier},
     config::Settings,
     metrics::{Counter, Counters},
     model::{ConnKey, CoreId, Disconnect, ErrorCode, Now, Protocol},
@@ -114,6 +115,7 @@ pub struct Core {
     pub(super) channels: Namespaces,
     pub(super) connection_tokens: Verifier,
     pub(super) subscription_tokens: Verifier,
+    pub(super) track_signatures: TrackVerifier,
     pub(super) now: Now,
     pub(super) rng: Rng,
     pub(super) ids: ClientIds,
@@ -123,6 +125,8 @@ pub struct Core {
     pub(super) write: WritePath,
     pub(super) groups: Groups,
     pub(super) hub: Hub,
+    /// Keys of shared polls.
+    pub(super) tracks: Tracks,
     pub(super) shard: Shard,
     pub(super) out: Outbound,
     pub(super) pending: PendingTable,
@@ -170,6 +174,7 @@ impl Core {
     pub fn new(seat: Seat, settings: Arc<Settings>, now: Now) -> Self {
         let mut rng = Rng::new(seat.seed);
         let users = Users::new(&settings, rng.next_u64());
+        let tracks = Tracks::new(rng.next_u64(), now.ms);
         let denials = Denials::new(settings.client.denials_max, rng.next_u64());
         Self {
             id: seat.id,
@@ -178,6 +183,7 @@ impl Core {
             channels: Namespaces::new(&settings.channel),
             connection_tokens: Verifier::of_connections(&settings.client),
             subscription_tokens: Verifier::of_subscriptions(&settings.client),
+            track_signatures: TrackVerifier::new(&settings.shared_poll, settings.client.insecure),
             now,
             ids: ClientIds::new(seat.hash_key),
             session_ids: SessionIds::new(seat.hash_key, seat.seed),
@@ -185,6 +191,7 @@ impl Core {
             write: WritePath::new(Limits::from(&*settings)),
             groups: Groups::new(settings.websocket.frame_size_target),
             hub: Hub::new(seat.cores, rng.next_u64()),
+            tracks,
             shard: Shard::new(
                 seat.id,
                 Arc::clone(&settings),
@@ -248,6 +255,8 @@ impl Core {
         self.pump();
         self.groups.close_all(&mut self.write, &mut self.counters);
         self.regroup();
+        self.shard.poll_due(self.now);
+        self.effects.extend(self.shard.take_calls().map(Effect::CallBackend));
         self.expected_ms = self.next_deadline().unwrap_or(u64::MAX);
     }
 
@@ -270,7 +279,9 @@ impl Core {
             self.session_wheel.next_deadline(),
             self.hub_wheel.next_deadline(),
             self.pending_wheel.next_deadline(),
+            self.tracks.wheel.next_deadline(),
             self.shard.next_deadline(),
+            self.shard.next_poll(),
             self.groups.next_deadline(),
             blocked,
         ]
@@ -288,6 +299,8 @@ impl Core {
         fired.drain(..).for_each(|bits| self.on_hub_timer(bits));
         self.pending_wheel.advance(now_ms, &mut fired);
         fired.drain(..).for_each(|bits| self.on_pending_timer(bits));
+        self.tracks.wheel.advance(now_ms, &mut fired);
+        fired.drain(..).for_each(|bits| self.on_track_timer(bits));
         self.fired = fired;
         self.shard.advance(self.now);
         self.groups.release(&mut self.counters);
@@ -586,6 +599,7 @@ impl Core {
             }
             // An owner that is slow says nothing about the channel; the next check asks again.
             (Pending::Position { .. }, _) => {}
+            (Pending::Track(pending), answer) => self.on_tracked(*pending, answer),
             (Pending::Api { call }, answer) => self.on_api_answer(call, answer),
             (Pending::Enter { conn }, answer) => self.on_entered(conn, answer),
             (Pending::Act { gather }, answer) => self.on_acting(gather, answer),
@@ -624,6 +638,7 @@ impl Core {
             | Answer::MapPage(_)
             | Answer::MapState { .. }
             | Answer::MapStats(_)
+            | Answer::Tracked(_)
             | Answer::HistoryRemoved
             | Answer::Position(_)
             | Answer::Entered(_)
@@ -632,6 +647,18 @@ impl Core {
                 self.reply(conn, id, &Reply::Error(ErrorCode::Internal));
             }
         }
+    }
+
+    /// A backend has answered call `id`, or has not.
+    pub fn on_backend(&mut self, id: Key, result: BackendResult) {
+        let BackendResult { answer, micros } = result;
+        self.counters.increment(Counter::BackendRequests);
+        self.counters.add(Counter::BackendMicros, micros);
+        if answer.is_none() {
+            self.counters.increment(Counter::BackendErrors);
+        }
+        self.shard.on_backend(id, answer, self.now, &mut self.out);
+        self.pump();
     }
 
     /// What waits for another core; the driver hands it to the mesh and, when that took it, calls [`Core::outgoing_taken`].

@@ -51,6 +51,7 @@ impl Core {
             Pending::History { conn, .. } => ("History", gone(*conn)),
             Pending::Position { hub, .. } => ("Position", self.hub.get(*hub).is_none()),
             Pending::Enter { conn } => ("Enter", gone(*conn)),
+            Pending::Track(pending) => ("Track", gone(pending.conn)),
             Pending::Api { .. } => ("Api", false),
             Pending::Act { .. } => ("Act", false),
             Pending::Keys { .. } => ("Keys", false),
@@ -109,6 +110,13 @@ impl Core {
                         assert!(channel.waiting > 0, "{}: nobody waits", channel.name)
                     }
                 }
+            }
+        }
+        for (hub, book) in self.tracks.iter() {
+            book.invariants();
+            for conn in book.conns() {
+                let subscription = self.sessions.get(conn).and_then(|session| session.find(hub));
+                assert!(subscription.is_some(), "{conn:?} tracks keys of what it is not subscribed to");
             }
         }
         for (key, channel) in self.hub.iter() {

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     model::{ClientId, ClientInfo, ConnKey, CoreId, ErrorCode, Position, Publication},
     stdx::slab::Key,
+    wire::backend::PollItem,
 };
 use std::sync::Arc;
 
@@ -95,6 +96,15 @@ pub enum Ask {
     MapRead {
         channel: Arc<str>,
         read: MapRead,
+    },
+    /// A connection tracks these keys of a shared poll, and has these versions of them.
+    Track {
+        channel: OwnedKey,
+        keys: Box<[(Box<str>, u64)]>,
+    },
+    PollPublish {
+        channel: Arc<str>,
+        set: Box<PollSet>,
     },
     /// The top of the stream; compared with what this core has been forwarded (position check).
     Position {
@@ -176,6 +186,14 @@ impl MapSet {
     }
 }
 
+/// Data of a key of a shared poll, by the server API.
+#[derive(Debug, Clone)]
+pub struct PollSet {
+    pub item: PollItem,
+    /// Of whoever publishes; another one than before says that versions start over. Empty: they never do.
+    pub epoch: Box<str>,
+}
+
 /// What the server API wants of a map.
 #[derive(Debug, Clone)]
 pub enum MapRead {
@@ -241,6 +259,8 @@ pub enum Answer {
         cursor: Box<str>,
     },
     MapStats(u32),
+    /// What is known of tracked keys beyond what the connection has.
+    Tracked(Vec<Arc<Publication>>),
     Position(Option<Position>),
     /// With the buckets of the user, where it has any.
     Entered(Option<Arc<Shared>>),
@@ -282,6 +302,8 @@ pub struct MapPage {
 #[derive(Debug, Clone)]
 pub enum Forward {
     Publication(Arc<Publication>),
+    /// What is new about a key of a shared poll, for those that track it.
+    Item(Arc<Publication>),
     Join(Arc<ClientInfo>),
     Leave(Arc<ClientInfo>),
     /// Publications of this channel were dropped here because the queue was full: positioned subscribers
@@ -293,6 +315,8 @@ pub enum Forward {
 pub enum Tell {
     /// A subscriber of this core left. Sent once for every [`Answer::Subscribed`] this core received.
     Unsubscribe { channel: OwnedKey, client: ClientId },
+    /// Nobody on this core tracks these keys of a shared poll any more.
+    Untrack { channel: OwnedKey, keys: Vec<Box<str>> },
     /// A session that asked to enter has ended, or has given up.
     Leave { user: Arc<str>, conn: ConnKey },
     /// From the owner of a user: another session takes this one's place.

@@ -24,6 +24,7 @@ mod session;
 pub mod shard;
 #[cfg(test)]
 mod tests;
+mod tracks;
 mod users;
 mod wildcard;
 

@@ -119,7 +119,9 @@ impl Outbound {
     /// True when the forward fits; otherwise it is dropped and, for publications, declared once per batch.
     fn admit(&mut self, to: CoreId, channel: OwnedKey, forward: &Forward) -> bool {
         let bytes = match forward {
-            Forward::Publication(publication) => publication.data.len() + MESSAGE_BYTES,
+            Forward::Publication(publication) | Forward::Item(publication) => {
+                publication.data.len() + MESSAGE_BYTES
+            }
             Forward::Join(_) | Forward::Leave(_) => MESSAGE_BYTES,
             Forward::Gap => return true,
         };
@@ -127,7 +129,7 @@ impl Outbound {
             return true;
         }
         let peer = &mut self.peers[usize::from(to)];
-        if matches!(forward, Forward::Publication(_)) && peer.gaps.insert(channel) {
+        if matches!(forward, Forward::Publication(_) | Forward::Item(_)) && peer.gaps.insert(channel) {
             peer.batch.push(Mesh::Forward { channel, forward: Forward::Gap });
         }
         false

@@ -9,6 +9,7 @@ use super::{
     mesh::{AskKey, OwnedKey},
     permission::Grants,
     seam::CoreStats,
+    tracks::Wanted,
 };
 use crate::{
     model::{ClientId, ConnKey, ErrorCode, Position},
@@ -56,6 +57,7 @@ pub enum Pending {
     Keys {
         endpoint: Arc<str>,
     },
+    Track(Box<TrackPending>),
     Broadcast(Box<BroadcastPending>),
     /// One publish of the broadcast under `broadcast`.
     BroadcastItem {
@@ -76,6 +78,7 @@ impl Pending {
             | Self::PresenceStats { conn, .. }
             | Self::History { conn, .. }
             | Self::Enter { conn } => Some(*conn),
+            Self::Track(pending) => Some(pending.conn),
             Self::Position { .. }
             | Self::Api { .. }
             | Self::Act { .. }
@@ -99,12 +102,26 @@ pub struct SubscribePending {
     /// The client recovers from this offset; `u64::MAX` where that does not matter, as only the latest is given.
     pub recover_from: Option<u64>,
     pub origin: SubscribeOrigin,
-    /// The channel is a map.
+    /// The channel is a map, or another that is no stream.
     pub map: Option<MapPending>,
     /// The client was told that this took too long: nothing waits for the answer any more.
     pub late: bool,
     /// The server API unsubscribed the client meanwhile.
     pub unsubscribe_after: bool,
+}
+
+/// Keys a client wants to track.
+#[derive(Debug)]
+pub struct TrackPending {
+    pub conn: ConnKey,
+    pub id: u32,
+    pub hub: HubKey,
+    /// Of the subscription, in the book of the channel.
+    pub serial: u32,
+    pub wanted: Vec<Wanted>,
+    /// What the client is told of its signatures.
+    pub expires: bool,
+    pub ttl: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

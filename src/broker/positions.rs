@@ -42,6 +42,7 @@ impl Core {
                 let note = Note::Publication { publication, epoch };
                 self.groups.note(&channel.groups, &note, &mut self.counters);
             }
+            Forward::Item(publication) => self.on_item(hub, &publication),
             Forward::Join(info) => self.note(hub, &Note::Join(info)),
             Forward::Leave(info) => self.note(hub, &Note::Leave(info)),
             Forward::Gap => self.insufficient(hub),

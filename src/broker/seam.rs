@@ -1,15 +1,17 @@
 //! What goes into the broker of one core and what comes out, in plain values.
 
-pub use super::mesh::{HistoryFilter, KeyMode, MapRead, MapSet, Recover};
+pub use super::mesh::{HistoryFilter, KeyMode, MapRead, MapSet, PollSet, Recover};
 pub use crate::auth::Overrides;
 use crate::{
     metrics::Counters,
     model::{ClientInfo, ConnKey, Disconnect, ErrorCode, Position, Publication, Tags},
+    stdx::slab::Key,
 };
 use std::sync::Arc;
 
 pub use super::denials::Denial;
 pub use crate::auth::KeySet;
+pub use crate::wire::backend::{PollItem, PollRefresh, PollRefreshed};
 
 /// What the broker wants done by its driver. The driver does it and never decides anything.
 #[derive(Debug)]
@@ -28,11 +30,39 @@ pub enum Effect {
     FetchKeys {
         endpoint: Arc<str>,
     },
+    /// Ask a backend, elsewhere and not here, and tell this core what it says
+    /// ([`Core::on_backend`](super::core::Core::on_backend)).
+    CallBackend(BackendCall),
     /// Answers [`ApiRequest`] number `call`.
     ApiReply {
         call: u64,
         reply: Result<ApiReply, ErrorCode>,
     },
+}
+
+/// A question to a backend, answered exactly once under its number.
+#[derive(Debug)]
+pub struct BackendCall {
+    pub id: Key,
+    pub request: BackendRequest,
+}
+
+#[derive(Debug)]
+pub enum BackendRequest {
+    PollRefresh(PollRefresh),
+}
+
+#[derive(Debug)]
+pub enum BackendAnswer {
+    PollRefresh(PollRefreshed),
+}
+
+/// How a call went. The log has been told why one failed.
+#[derive(Debug)]
+pub struct BackendResult {
+    /// `None`: there is no answer that makes sense.
+    pub answer: Option<BackendAnswer>,
+    pub micros: u64,
 }
 
 /// What a server API call asks, whatever transport it came by.
@@ -97,6 +127,10 @@ pub enum ApiRequest {
     MapRead {
         channel: Arc<str>,
         read: MapRead,
+    },
+    PollPublish {
+        channel: Arc<str>,
+        set: Box<PollSet>,
     },
     Channels {
         pattern: Box<str>,

@@ -3,7 +3,7 @@
 use super::{
     core::{Core, Seat, SessionStart},
     outbox::Framing,
-    seam::{ApiReply, ApiRequest, Effect, Overrides, PublishOptions, Target},
+    seam::{ApiReply, ApiRequest, BackendCall, Effect, Overrides, PublishOptions, Target},
 };
 use crate::{
     config::{ChannelOptions, Namespace, Settings},
@@ -44,6 +44,7 @@ struct One {
     api: Vec<(u64, Result<ApiReply, ErrorCode>)>,
     flow: Vec<(ConnKey, bool)>,
     fetches: Vec<Arc<str>>,
+    calls: Vec<BackendCall>,
     /// What the flush of the last turn wrote.
     written: Vec<(ConnKey, Vec<u8>)>,
 }
@@ -66,6 +67,7 @@ impl One {
             api: vec![],
             flow: vec![],
             fetches: vec![],
+            calls: vec![],
             written: vec![],
         }
     }
@@ -99,6 +101,7 @@ impl One {
                 Effect::Pause(conn) => self.flow.push((conn, true)),
                 Effect::Resume(conn) => self.flow.push((conn, false)),
                 Effect::FetchKeys { endpoint } => self.fetches.push(endpoint),
+                Effect::CallBackend(call) => self.calls.push(call),
             }
         }
         self.core.begin_flush();
@@ -536,6 +539,7 @@ mod filters;
 mod keys;
 mod limits;
 mod maps;
+mod polls;
 mod tokens;
 mod users;
 mod v1;

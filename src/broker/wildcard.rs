@@ -91,6 +91,9 @@ impl Core {
 
     /// Frees the entry of a channel if nobody is subscribed or about to be.
     pub(super) fn release_channel(&mut self, hub: HubKey) {
+        if self.hub.get(hub).is_some_and(|channel| channel.live == 0 && channel.waiting == 0) {
+            self.tracks.forget(hub);
+        }
         if let Some(pattern) = self.hub.release_if_unused(hub) {
             self.tell_all(|| Tell::Unwatch { pattern: Arc::clone(&pattern) });
         }

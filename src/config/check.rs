@@ -102,7 +102,7 @@ fn channels(settings: &Settings, prefix: &str, options: &ChannelOptions) -> Vec<
         conflict(["force_recovery", "history_size"], "true".into(), reason.into());
     }
     let map = &options.map;
-    let is_map = options.subscription_type != SubscriptionType::Stream;
+    let is_map = options.subscription_type.is_map();
     if is_map != (map.mode != MapMode::None) {
         let reason =
             if is_map { "a map needs a map.mode" } else { "map.mode needs a subscription_type of maps" };
@@ -111,6 +111,10 @@ fn channels(settings: &Settings, prefix: &str, options: &ChannelOptions) -> Vec<
     if matches!(map.mode, MapMode::Ephemeral | MapMode::Recoverable) && map.key_ttl.is_zero() {
         let reason = "entries of maps that are not persistent need a map.key_ttl above zero";
         conflict(["map.key_ttl", "map.mode"], "0s".into(), reason.into());
+    }
+    let polls = options.subscription_type == SubscriptionType::SharedPoll;
+    if let Some(reason) = polls.then(|| cannot_poll(settings)).flatten() {
+        conflict(["subscription_type", "shared_poll"], "\"shared_poll\"".into(), reason.into());
     }
     for (name, prefix, want) in [
         (
@@ -141,6 +145,19 @@ fn channels(settings: &Settings, prefix: &str, options: &ChannelOptions) -> Vec<
         conflict(["history_ttl", "history_meta_ttl"], duration::show(ttl), reason);
     }
     conflicts
+}
+
+fn cannot_poll(settings: &Settings) -> Option<&'static str> {
+    let endpoint = &settings.channel.proxy.shared_poll_refresh.endpoint;
+    if endpoint.is_empty() {
+        Some("needs channel.proxy.shared_poll_refresh.endpoint, where the data is")
+    } else if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+        Some("needs a channel.proxy.shared_poll_refresh.endpoint that begins with http:// or https://")
+    } else if settings.shared_poll.hmac_secret_key.is_empty() && !settings.client.insecure {
+        Some("needs shared_poll.hmac_secret_key, with which the backend signs what may be tracked")
+    } else {
+        None
+    }
 }
 
 fn patterns(settings: &Settings) -> Vec<Conflict> {

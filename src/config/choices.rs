@@ -18,6 +18,24 @@ pub enum SubscriptionType {
     Map = 1,
     MapClients = 2,
     MapUsers = 3,
+    SharedPoll = 4,
+}
+
+impl SubscriptionType {
+    /// Channels of it are maps.
+    #[must_use]
+    pub fn is_map(self) -> bool {
+        matches!(self, Self::Map | Self::MapClients | Self::MapUsers)
+    }
+}
+
+/// How a change of a shared poll's data is told from none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollMode {
+    /// By the data.
+    Versionless,
+    /// By what the backend says.
+    Versioned,
 }
 
 /// How long a map keeps things.

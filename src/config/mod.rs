@@ -31,7 +31,7 @@ mod table;
 mod tests;
 mod values;
 
-pub use choices::{ClientKey, DataFormat, MapMode, ProtocolV1, RecoveryMode, SubscriptionType};
+pub use choices::{ClientKey, DataFormat, MapMode, PollMode, ProtocolV1, RecoveryMode, SubscriptionType};
 pub use duration::parse as parse_duration;
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
 pub use load::{Flag, Loaded, SourceFile, Sources, load};
@@ -41,11 +41,11 @@ pub use read::{Format, TEXT_BYTES_MAX};
 pub use reference::reference;
 pub use settings::{
     Backend, Channel, ChannelOptions, Client, Cores, Endpoint, EndpointKind, Health, HttpApi, HttpServer,
-    Log, Map, Mesh, Namespace, Node, PersonalChannel, Prometheus, Runtime, Settings, Shutdown,
-    SubscriptionToken, Tls, Token, WebSocket,
+    Log, Map, Mesh, Namespace, Node, PersonalChannel, Poll, Prometheus, Proxy, Runtime, Settings, SharedPoll,
+    Shutdown, SubscriptionToken, Tls, Token, WebSocket,
 };
 pub use show::show;
-pub use values::regex;
+pub use values::{Headers, regex};
 
 /// For fuzzing: loads any bytes as a file of each format, as a variable and as a flag. Must not panic.
 pub fn fuzz(bytes: &[u8]) {

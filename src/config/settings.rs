@@ -5,10 +5,11 @@
 //! fills the fields by hand answers for that.
 
 use super::{
-    choices::{ClientKey, DataFormat, MapMode, ProtocolV1, RecoveryMode, SubscriptionType},
+    choices::{ClientKey, DataFormat, MapMode, PollMode, ProtocolV1, RecoveryMode, SubscriptionType},
     rate_limit::RateLimit,
     rules::Rule,
     table::sections,
+    values::Headers,
 };
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ sections! {
         client: Client,
         /// Channel names and what they may do.
         channel: Channel,
+        /// Shared polls: who may hear of which keys.
+        shared_poll: SharedPoll,
+        /// What this server asks of backends, whatever for.
+        backend: BackendRoom,
         /// The WebSocket transport.
         websocket: WebSocket,
         /// Clients without WebSocket: what they get is the endless body of one response, what they say comes to `emulation.handler_prefix`. JSON and Protobuf.
@@ -250,6 +255,8 @@ sections! {
         history_meta_ttl: Duration = seconds(720 * 3600), Rule::Time(seconds(1), seconds(87_600 * 3600));
     }
     + parts {
+        /// What backends are asked about channels.
+        proxy: ChannelProxies,
         /// Channels whose name has no namespace.
         without_namespace: ChannelOptions,
         /// Namespaces by name, each with the options of `channel.without_namespace`.
@@ -326,8 +333,8 @@ sections! {
         force_recovery_mode: RecoveryMode = RecoveryMode::Stream, Rule::Words(&["stream", "cache"]);
         /// With recovery of the kind `cache`, give the latest publication to every new subscriber, asked or not.
         auto_cache_recover: bool = false, Rule::Any;
-        /// What channels are: `stream` of publications, `map` of keys to values, or a map the server keeps of who is in other channels: `map_clients`, `map_users`.
-        subscription_type: SubscriptionType = SubscriptionType::Stream, Rule::Words(&["stream", "map", "map_clients", "map_users"]);
+        /// What channels are: `stream` of publications, `map` of keys to values, or a map the server keeps of who is in other channels: `map_clients`, `map_users`; or a `shared_poll`, whose keys the server asks a backend for.
+        subscription_type: SubscriptionType = SubscriptionType::Stream, Rule::Words(&["stream", "map", "map_clients", "map_users", "shared_poll"]);
         /// Keep who is subscribed to a channel in the map whose name is this and the channel's, an entry for each client. Its namespace must be of the type `map_clients`. Empty: nowhere.
         map_clients_presence_channel_prefix: String = String::new(), Rule::Any;
         /// The same with an entry for each user, in a namespace of the type `map_users`. An entry outlives the user's last subscription by `map.key_ttl`.
@@ -336,6 +343,27 @@ sections! {
     + parts {
         /// Maps, where `subscription_type` says so.
         map: Map,
+        /// Shared polls, where `subscription_type` says so.
+        shared_poll: Poll,
+    }
+
+    Poll {
+        /// What the backend says of a key: `versionless` its data (a change is other bytes), or `versioned` its data and a version that rises with every change.
+        mode: PollMode = PollMode::Versionless, Rule::Words(&["versionless", "versioned"]);
+        /// How often the backend is asked for each key that is tracked.
+        refresh_interval: Duration = seconds(10), Rule::Time(ms(10), seconds(24 * 3600));
+        /// Keys the backend is asked for at once; more are asked for in several requests, spread over the interval.
+        refresh_batch_size: usize = 1000, Rule::Range(1, 100_000);
+        /// Requests about one channel that may be open with the backend; further ones wait.
+        refresh_concurrency: usize = 4, Rule::Range(1, 1000);
+        /// Keys one connection may track in a channel; with more, a track is answered with error 106.
+        max_keys_per_connection: usize = 5000, Rule::Range(1, 1_000_000);
+        /// Keys of one channel that may be tracked by all together; with more, a track is answered with error 106. Memory: worst case is this times the size of a key's data, per channel.
+        keys_max: usize = 100_000, Rule::Range(1, 10_000_000);
+        /// How long a channel outlives its last subscriber: who comes back in time gets only what has changed, later everything anew.
+        channel_shutdown_delay: Duration = seconds(1), GRACE;
+        /// How long a client may track keys beyond the expiry of their signature: time to get a new one. Then they are no longer tracked for it.
+        track_expired_extra_delay: Duration = seconds(25), GRACE;
     }
 
     Map {
@@ -369,6 +397,46 @@ sections! {
         allow_remove_for_subscriber: bool = false, Rule::Any;
         /// What is allowed above holds for clients without a user id as well.
         allow_remove_for_anonymous: bool = false, Rule::Any;
+    }
+
+    SharedPoll {
+        /// Secret with which the backend signs the keys a client may track. Empty: none may be tracked (except with `client.insecure`).
+        hmac_secret_key: String = String::new(), Rule::Secret;
+        /// A second secret that is accepted as well while secrets are changed.
+        hmac_previous_secret_key: String = String::new(), Rule::Secret;
+        /// Until when it is, in seconds since 1970. 0: for ever.
+        hmac_previous_secret_key_valid_until: u64 = 0, Rule::Range(0, 253_402_300_799);
+        /// Requests that may be open with backends for all shared polls of this node; further ones wait. A thread for each.
+        concurrency_limit: usize = 64, Rule::Range(1, 1024);
+    }
+
+    BackendRoom {
+        /// Requests that may wait for one that is open to end; a further one fails at once.
+        queue_max_calls: usize = 1024, Rule::Range(1, 1_000_000);
+        /// Bytes of a backend's answer; a longer one is as good as none.
+        answer_size_max: usize = 16 * MIB, Rule::Range(64, 1 << 30);
+    }
+
+    ChannelProxies {}
+    + parts {
+        /// Where shared polls get their data. [How to answer](SHARED_POLL.md).
+        shared_poll_refresh: Proxy,
+    }
+
+    Proxy {
+        /// URL (http, https) that is sent POST requests with JSON. Empty: none.
+        endpoint: String = String::new(), Rule::Any;
+        /// How long an answer may take.
+        timeout: Duration = seconds(1), WAIT;
+    }
+    + parts {
+        /// The requests.
+        http: ProxyHttp,
+    }
+
+    ProxyHttp {
+        /// Header fields every request carries, such as a key the backend knows.
+        static_headers: Headers = Headers::default(), Rule::Secret;
     }
 
     WebSocket {

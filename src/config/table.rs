@@ -29,6 +29,7 @@ pub enum Kind {
     List,
     Cores,
     Buckets,
+    Headers,
 }
 
 impl Kind {
@@ -41,6 +42,7 @@ impl Kind {
             Self::List => "list of texts",
             Self::Cores => "count or list",
             Self::Buckets => "list of buckets",
+            Self::Headers => "texts by name",
         }
     }
 }

@@ -102,7 +102,7 @@ fn errors_say_where_what_and_how_to_mend() {
 fn centrifugo_options_are_known_by_name() {
     let text = r#"{"admin": {"enabled": true, "password": "x"}, "engine": {"type": "redis"},
         "log": {"level": "info", "file": "secret"},
-        "channel": {"namespaces": [{"name": "ab", "shared_poll": true, "force_recovery_mode": "stream"}]}}"#;
+        "channel": {"namespaces": [{"name": "ab", "presence_cel": "x", "force_recovery_mode": "stream"}]}}"#;
     let says = "is a Centrifugo option that Corecast does not support yet";
     bad(
         file("c.json", text),
@@ -110,7 +110,7 @@ fn centrifugo_options_are_known_by_name() {
             &format!(r#"c.json:1:23: "admin.enabled" {says} (found true); remove it"#),
             &format!(r#"c.json:1:66: "engine.type" {says} (found text); remove it"#),
             &format!(r#"c.json:2:42: "log.file" {says} (found text); remove it"#),
-            &format!(r#"c.json:3:66: "channel.namespaces.ab.shared_poll" {says} (found true); remove it"#),
+            &format!(r#"c.json:3:67: "channel.namespaces.ab.presence_cel" {says} (found text); remove it"#),
         ],
     );
     bad(
@@ -201,6 +201,7 @@ fn every_key_has_its_variable() {
             Kind::Cores => "7",
             Kind::List => "10.0.0.1",
             Kind::Buckets => r#"[{"rate": 5, "interval": "1s"}]"#,
+            Kind::Headers => r#"{"X-Key":"x"}"#,
             Kind::Text => continue,
         };
         let sources = environment(&[(&keys::environment_name(&key), text)]);
@@ -217,6 +218,9 @@ fn every_key_has_its_variable() {
                     let found = match found {
                         it if option.kind == Kind::Buckets => show::inline(&it, ": "),
                         Value::Text(text) => text,
+                        Value::Map(entries) => {
+                            format!(r#"{{"{}":{}}}"#, entries[0].key, entries[0].node.value.brief())
+                        }
                         Value::List(items) => items[0].value.brief().trim_matches('"').to_owned(),
                         other => other.brief(),
                     };

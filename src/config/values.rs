@@ -1,9 +1,9 @@
 //! The types options have: how each is read from a value, shown, and held against its rule.
 
 use super::{
-    choices::{ClientKey, DataFormat, MapMode, ProtocolV1, RecoveryMode, SubscriptionType},
+    choices::{ClientKey, DataFormat, MapMode, PollMode, ProtocolV1, RecoveryMode, SubscriptionType},
     duration,
-    node::{Node, Value},
+    node::{Entry, Node, Value},
     rules::Rule,
     settings::{Backend, Cores},
     table::{Kind, OptionValue},
@@ -113,6 +113,29 @@ impl OptionValue for Vec<String> {
     }
 }
 
+/// Header fields of requests, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl OptionValue for Headers {
+    const KIND: Kind = Kind::Headers;
+
+    fn read(value: &Value) -> Option<Self> {
+        let Value::Map(entries) = value else { return None };
+        let one = |entry: &Entry| Some((entry.key.clone(), String::read(&entry.node.value)?));
+        entries.iter().map(one).collect::<Option<_>>().map(Self)
+    }
+
+    fn show(&self) -> Value {
+        Value::Map(self.0.iter().map(|(name, value)| Entry::new(name, Value::text(value))).collect())
+    }
+
+    fn obeys(&self, _rule: &Rule) -> bool {
+        let value = |it: &str| it.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
+        self.0.iter().all(|(name, text)| !name.is_empty() && Rule::Header.allows_text(name) && value(text))
+    }
+}
+
 impl OptionValue for Cores {
     const KIND: Kind = Kind::Cores;
 
@@ -216,10 +239,12 @@ choices! {
     DataFormat { Any = "", Json = "json", JsonObject = "json_object", Binary = "binary" }
     SubscriptionType {
         Stream = "stream", Stream = "", Map = "map", MapClients = "map_clients", MapUsers = "map_users",
+        SharedPoll = "shared_poll",
     }
     MapMode {
         None = "", Ephemeral = "ephemeral", Recoverable = "recoverable", Persistent = "persistent",
     }
+    PollMode { Versionless = "versionless", Versionless = "", Versioned = "versioned" }
     ClientKey { Named = "", ClientId = "client_id", UserId = "user_id" }
     ProtocolV1 { Off = "", Offset = "offset", SeqGen = "seq_gen" }
     RecoveryMode { Stream = "stream", Stream = "", Cache = "cache" }

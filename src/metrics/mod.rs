@@ -68,6 +68,10 @@ counters! {
     HttpRequests, Counter, "corecast_http_requests_total", "HTTP requests answered, upgrades included.";
     ApiCalls, Counter, "corecast_api_calls_total", "Server API calls, by any transport.";
     ApiErrors, Counter, "corecast_api_errors_total", "Server API calls answered with an error.";
+    BackendRequests, Counter, "corecast_backend_requests_total", "Requests to backends that have ended, failed ones included.";
+    BackendErrors, Counter, "corecast_backend_errors_total", "Requests to backends without an answer that makes sense.";
+    BackendMicros, Counter, "corecast_backend_request_microseconds_total", "Time those requests took.";
+    PollKeys, Gauge, "corecast_poll_keys", "Keys of shared polls that are tracked.";
     TlsHandshakes, Counter, "corecast_tls_handshakes_total", "TLS handshakes done, resumed ones included.";
     TlsResumed, Counter, "corecast_tls_resumed_total", "TLS handshakes that resumed an earlier session.";
     TlsHandshakesFailed, Counter, "corecast_tls_handshakes_failed_total", "TLS handshakes that were begun and not done.";

@@ -27,6 +27,8 @@ pub struct Extra {
     pub key: Box<str>,
     pub removed: bool,
     pub score: i64,
+    /// Of the key's data, in a shared poll; 0 elsewhere.
+    pub version: u64,
 }
 
 /// One message of a channel, immutable once its owner core has given it an offset. Crosses cores as `Arc`.

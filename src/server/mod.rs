@@ -5,6 +5,7 @@
 //! have, at the latest after `shutdown.timeout`. A second one ends it at once. SIGHUP reads the certificate anew, and so does a change of
 //! its files.
 
+mod backend;
 mod keys;
 mod log;
 mod ready;
@@ -17,7 +18,7 @@ use crate::{
     config::{Backend, Cores, Settings},
     runtime::{self, BackendChoice, CoreSeat, RunError, StartError},
     transport::{
-        CoreDriver, Foreign, Gate, Identity, Level, Log, Shared,
+        BackendJob, CoreDriver, Foreign, Gate, Identity, Level, Log, Shared,
         tls::{Tls, Unusable},
     },
 };
@@ -82,7 +83,8 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     // Before the cores, so that their threads inherit nothing that would end them.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Signals)?;
     let (key_fetches, wanted_keys) = mpsc::sync_channel(keys::WAITING_MAX);
-    let drivers = drivers(&settings, &log, key_fetches)?;
+    let calls = backend::Queue::new(&settings);
+    let drivers = drivers(&settings, &log, key_fetches, calls.jobs.clone())?;
     let running = match &acceptor {
         None => runtime::start(runtime_options(&settings)?, drivers)?,
         Some(acceptor) => {
@@ -111,6 +113,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
 
     let senders = running.senders().to_vec();
     keys::start(&settings, &log, wanted_keys, senders.clone()).map_err(ServeError::Thread)?;
+    backend::start(&settings, &log, calls, senders.clone()).map_err(ServeError::Thread)?;
     let (events, inbox) = mpsc::channel();
     let on_signal = events.clone();
     let signal_handle = signals.handle();
@@ -121,10 +124,10 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     });
     thread::spawn(move || events.send(Event::Ended(running.join())));
 
-    let tell = |message: Foreign| {
+    let tell = |message: fn() -> Foreign| {
         for sender in &senders {
             // A core that has ended needs no telling.
-            let _ = sender.send(message.clone());
+            let _ = sender.send(message());
         }
     };
     let mut deadline: Option<Instant> = None;
@@ -144,7 +147,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
                     log.write(Level::Info, format_args!("stopping: telling every client 3001"));
                 }
                 deadline = Some(Instant::now() + settings.shutdown.timeout);
-                tell(Foreign::Drain);
+                tell(|| Foreign::Drain);
             }
             None if left.is_none_or(|left| !left.is_zero()) => {
                 if watch.has_changed() {
@@ -155,7 +158,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
                 if log.enabled(Level::Warn) {
                     log.write(Level::Warn, format_args!("shutdown.timeout has passed: cutting what is left"));
                 }
-                tell(Foreign::Stop);
+                tell(|| Foreign::Stop);
                 break loop {
                     match inbox.recv() {
                         Ok(Event::Reload) => {}
@@ -219,6 +222,7 @@ fn drivers(
     settings: &Arc<Settings>,
     log: &Arc<dyn Log>,
     key_fetches: mpsc::SyncSender<Arc<str>>,
+    backend: Option<mpsc::SyncSender<BackendJob>>,
 ) -> Result<impl Fn(CoreSeat) -> CoreDriver + Send + Sync + Clone + 'static, ServeError> {
     let (settings, log) = (Arc::clone(settings), Arc::clone(log));
     let mut random = [0u8; 32];
@@ -231,7 +235,7 @@ fn drivers(
     Ok(move |seat: CoreSeat| {
         let shared = shared.get_or_init(|| {
             let gate = Gate::new(&settings.client, seed);
-            Arc::new(Shared::new(seat.cores, gate, key_fetches.clone()))
+            Arc::new(Shared::new(seat.cores, gate, key_fetches.clone(), backend.clone()))
         });
         let port = seat.addresses.first().map_or(0, SocketAddr::port);
         let name = match settings.node.name.as_str() {

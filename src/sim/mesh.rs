@@ -96,6 +96,8 @@ impl World {
                 Ask::HistoryRemove { .. } => "mesh: ask HistoryRemove",
                 Ask::MapSet { .. } => "mesh: ask MapSet",
                 Ask::MapRead { .. } => "mesh: ask MapRead",
+                Ask::Track { .. } => "mesh: ask Track",
+                Ask::PollPublish { .. } => "mesh: ask PollPublish",
                 Ask::Position { .. } => "mesh: ask Position",
                 Ask::Enter { .. } => "mesh: ask Enter",
                 Ask::Act { .. } => "mesh: ask Act",
@@ -108,6 +110,7 @@ impl World {
             },
             Mesh::Forward { forward, .. } => match forward {
                 Forward::Publication(_) => "mesh: forward Publication",
+                Forward::Item(_) => "mesh: forward Item",
                 Forward::Join(_) => "mesh: forward Join",
                 Forward::Leave(_) => "mesh: forward Leave",
                 Forward::Gap => "mesh: forward Gap",
@@ -115,6 +118,7 @@ impl World {
             Mesh::Emulate { .. } => "mesh: emulate",
             Mesh::Tell(tell) => match tell {
                 Tell::Unsubscribe { .. } => "mesh: tell Unsubscribe",
+                Tell::Untrack { .. } => "mesh: tell Untrack",
                 Tell::Presence { .. } => "mesh: tell Presence",
                 Tell::Watch { .. } => "mesh: tell Watch",
                 Tell::Unwatch { .. } => "mesh: tell Unwatch",

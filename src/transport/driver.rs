@@ -12,7 +12,7 @@ use super::{
 use crate::{
     broker::{
         core::{Core, Seat},
-        seam::{Effect, KeySet},
+        seam::{BackendCall, BackendResult, Effect, KeySet},
     },
     config::Settings,
     model::{ConnKey, CoreId, Disconnect, Now},
@@ -35,7 +35,7 @@ use std::{
 };
 
 /// What other threads tell a core.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Foreign {
     /// Accept nothing more, tell every client 3001, answer what was asked, end when all connections are gone
     /// on all cores.
@@ -44,6 +44,15 @@ pub enum Foreign {
     Stop,
     /// What a JWKS endpoint said; `None`: nothing that can be used.
     Keys { endpoint: Arc<str>, keys: Option<Arc<KeySet>> },
+    /// How call `id` of this core to a backend went.
+    Backend { id: Key, result: BackendResult },
+}
+
+/// A call of a core to a backend; answered by [`Foreign::Backend`].
+#[derive(Debug)]
+pub struct BackendJob {
+    pub core: CoreId,
+    pub call: BackendCall,
 }
 
 /// What the cores of a process share; touched when they drain and at scrapes.
@@ -58,17 +67,25 @@ pub struct Shared {
     pub(super) gate: Gate,
     /// Takes endpoints whose keys are wanted; the answers come as [`Foreign::Keys`].
     pub(super) key_fetches: SyncSender<Arc<str>>,
+    /// Takes calls to backends; `None` where nothing is asked of any.
+    pub(super) backend: Option<SyncSender<BackendJob>>,
 }
 
 impl Shared {
     #[must_use]
-    pub fn new(cores: usize, gate: Gate, key_fetches: SyncSender<Arc<str>>) -> Self {
+    pub fn new(
+        cores: usize,
+        gate: Gate,
+        key_fetches: SyncSender<Arc<str>>,
+        backend: Option<SyncSender<BackendJob>>,
+    ) -> Self {
         Self {
             busy: AtomicUsize::new(cores),
             scrapes: AtomicU64::new(0),
             refused_origins: Mutex::default(),
             gate,
             key_fetches,
+            backend,
         }
     }
 }
@@ -257,11 +274,23 @@ impl CoreDriver {
                             self.late = true;
                         }
                     }
+                    Effect::CallBackend(call) => self.call_backend(call),
                     Effect::ApiReply { call, reply } => self.on_reply(Key::from_bits(call), reply),
                 }
             }
         }
         self.effects = effects;
+    }
+
+    /// A call that nobody takes has failed.
+    fn call_backend(&mut self, call: BackendCall) {
+        let id = call.id;
+        let job = BackendJob { core: self.id, call };
+        let taken = self.shared.backend.as_ref().is_some_and(|backend| backend.try_send(job).is_ok());
+        if !taken {
+            self.core.on_backend(id, BackendResult { answer: None, micros: 0 });
+            self.late = true;
+        }
     }
 
     fn on_close(&mut self, conn: ConnKey, disconnect: &Disconnect) {

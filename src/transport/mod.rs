@@ -17,7 +17,7 @@ mod turn;
 mod upgrade;
 mod websocket;
 
-pub use driver::{CoreDriver, Foreign, Shared};
+pub use driver::{BackendJob, CoreDriver, Foreign, Shared};
 pub use gate::Gate;
 pub use http::Identity;
 pub use log::{Level, Log};

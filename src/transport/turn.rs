@@ -253,6 +253,7 @@ impl Driver for CoreDriver {
         match message {
             Foreign::Drain => self.begin_drain(),
             Foreign::Stop => self.life = Life::Stopped,
+            Foreign::Backend { id, result } => self.core.on_backend(id, result),
             Foreign::Keys { endpoint, keys } => self.core.on_keys(&endpoint, keys.as_ref()),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows sessions, the state of channels, or time.
 
+pub mod backend;
 pub mod client;
 pub mod deflate;
 pub mod forwarded;

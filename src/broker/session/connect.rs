@@ -272,6 +272,7 @@ impl Core {
                 reject_unrecovered: false,
                 origin: SubscribeOrigin::Connect { data: sub.data.clone() },
                 expires_ms: u64::MAX,
+                kind: 0,
                 map: None,
             };
             if !self.ask_subscribe(conn, joining) {

@@ -109,6 +109,6 @@ fn operation(command: &Command<'_>) -> Option<Operation> {
         Request::History(_) => Operation::History,
         Request::Rpc { .. } => Operation::Rpc,
         Request::Refresh { .. } => Operation::Refresh,
-        Request::SubRefresh { .. } => Operation::SubRefresh,
+        Request::SubRefresh { .. } | Request::Track(_) => Operation::SubRefresh,
     })
 }

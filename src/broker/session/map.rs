@@ -22,7 +22,7 @@ pub(super) fn map_grants(options: &ChannelOptions) -> Grants {
 
 /// What a request wants of a map, if it is about one.
 pub(super) fn map_join(request: &SubscribeRequest<'_>) -> Option<Box<MapJoin>> {
-    (request.kind != 0).then(|| {
+    (request.kind != 0 && request.kind != SubscriptionType::SharedPoll as i32).then(|| {
         Box::new(MapJoin {
             phase: request.phase,
             cursor: (&*request.cursor).into(),

@@ -16,6 +16,7 @@ mod presence;
 mod publish;
 mod refresh;
 mod subscribe;
+mod track;
 mod unsubscribe;
 mod v1;
 
@@ -297,6 +298,7 @@ impl Core {
             (Request::Rpc { .. }, _) => self.refuse(conn, id, ErrorCode::NotAvailable),
             (Request::Refresh { token }, _) => self.refresh(conn, id, token),
             (Request::SubRefresh { channel, token }, _) => self.sub_refresh(conn, id, channel, token),
+            (Request::Track(request), _) => self.track(conn, id, request),
         }
     }
 

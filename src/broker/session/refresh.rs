@@ -116,7 +116,7 @@ impl Core {
             subscription.info = Some(with_chan_info(info, chan_info.as_ref()));
         }
         self.set_expiry(conn, channel, expires_ms);
-        self.reply(conn, id, &Reply::SubRefresh { expires: ttl > 0, ttl });
+        self.reply(conn, id, &Reply::SubRefresh { expires: ttl > 0, ttl, items: &[] });
         Step::Done
     }
 

@@ -19,6 +19,7 @@ use crate::{
         pending::{MapPending, Pending, SubscribeOrigin, SubscribePending},
         permission::{Grants, Namespaces, Verb, recovers_cache},
     },
+    config::SubscriptionType,
     model::{
         ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Position, Protocol, Publication, Unsubscribe,
     },
@@ -40,8 +41,10 @@ pub(in crate::broker) struct Joining<'a> {
     pub origin: SubscribeOrigin,
     /// As in [`Subscription`].
     pub expires_ms: u64,
-    /// The channel is a map: what is wanted of it, and the type of subscription.
-    pub map: Option<(Box<MapJoin>, i32)>,
+    /// The type of subscription.
+    pub kind: i32,
+    /// The channel is a map: what is wanted of it.
+    pub map: Option<Box<MapJoin>>,
 }
 
 /// Bit of `SubscribeRequest::flag`: a number may stand for the channel's name.
@@ -95,7 +98,8 @@ impl Core {
             reject_unrecovered: request.flag & REJECT_UNRECOVERED != 0,
             origin: SubscribeOrigin::Client { id, ttl, data: claims.data },
             expires_ms,
-            map: map_join(request).map(|join| (join, request.kind)),
+            kind: request.kind,
+            map: map_join(request),
         };
         if self.ask_subscribe(conn, joining) {
             return Step::Done;
@@ -133,6 +137,10 @@ impl Core {
         let options = self.channels.resolve(channel)?;
         if request.kind != options.subscription_type as i32 {
             return Err(ErrorCode::PermissionDenied.into());
+        }
+        if request.kind == SubscriptionType::SharedPoll as i32 {
+            // Who must begin anew, because keys were lost on the way or versions start over, learns of it.
+            return Ok((Grants { positioned: true, ..Grants::default() }, claims));
         }
         if request.kind != 0 {
             // Entries that are removed have no tags to be found by.
@@ -209,8 +217,18 @@ impl Core {
 
     /// Sends the ask; false when there is no credit (nothing happened then).
     pub(in crate::broker) fn ask_subscribe(&mut self, conn: ConnKey, joining: Joining<'_>) -> bool {
-        let Joining { channel, info, grants, filter, recover, reject_unrecovered, origin, expires_ms, map } =
-            joining;
+        let Joining {
+            channel,
+            info,
+            grants,
+            filter,
+            recover,
+            reject_unrecovered,
+            origin,
+            expires_ms,
+            kind,
+            map,
+        } = joining;
         let reject_unrecovered = reject_unrecovered && recover.is_some();
         let Ok(options) = self.channels.resolve(channel) else { return false };
         let (cache, pattern) = (recovers_cache(options), self.channels.is_pattern(options, channel));
@@ -235,7 +253,8 @@ impl Core {
             filter,
             recover_from: recover.as_ref().map(|recover| if cache { u64::MAX } else { recover.offset }),
             origin,
-            map: map.as_ref().map(|(join, kind)| MapPending { kind: *kind, recover: join.recover }),
+            map: (kind != 0)
+                .then(|| MapPending { kind, recover: map.as_ref().is_some_and(|join| join.recover) }),
             late: false,
             unsubscribe_after: false,
         });
@@ -245,7 +264,7 @@ impl Core {
             recover,
             reject_unrecovered,
             positioned: grants.positioned,
-            map: map.map(|(join, _)| join),
+            map,
         });
         let key = self.ask(owner, ask, pending);
         if let Some(session) = self.sessions.get_mut(conn) {

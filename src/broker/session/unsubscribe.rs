@@ -38,6 +38,7 @@ impl Core {
     /// that still waits for the owner is undone when the answer comes.
     pub(super) fn leave(&mut self, conn: ConnKey, subscription: &Subscription) {
         let Place::Live { group, member } = subscription.place else { return };
+        self.stop_tracking(conn, subscription.hub);
         self.leave_group(subscription.hub, group, member);
         if let Some(client) = self.sessions.get(conn).and_then(|session| session.info.as_ref()) {
             let client = client.client;

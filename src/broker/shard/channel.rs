@@ -4,7 +4,7 @@
 //! subscription where the namespace has presence or join/leave and nothing elsewhere; the stream, see
 //! [`History`].
 
-use super::{history::History, map::Map};
+use super::{history::History, map::Map, poll::Poll};
 use crate::{
     broker::permission::recovers_cache,
     config,
@@ -35,6 +35,8 @@ pub struct Rules {
     pub wildcards: bool,
     /// The channels are maps.
     pub map: bool,
+    /// The channels are shared polls.
+    pub poll: bool,
     /// It matters who is subscribed.
     pub members: bool,
     /// By [`crate::broker::permission::Namespaces::index`].
@@ -91,7 +93,8 @@ impl Rules {
     #[must_use]
     pub fn new(options: &config::ChannelOptions, channel: &config::Channel, namespace: usize) -> Self {
         let map = &options.map;
-        let is_map = options.subscription_type != config::SubscriptionType::Stream;
+        let is_map = options.subscription_type.is_map();
+        let is_poll = options.subscription_type == config::SubscriptionType::SharedPoll;
         let or = |value: u64, otherwise: u64| if value == 0 { otherwise } else { value };
         let history_ttl_ms =
             if is_map { or(ms(map.stream_ttl), MAP_STREAM_TTL_MS) } else { ms(options.history_ttl) };
@@ -106,6 +109,7 @@ impl Rules {
             history_size: match (is_map, history_ttl_ms) {
                 (true, _) => or(map.stream_size as u64, MAP_STREAM_SIZE) as u32,
                 (false, 0) => 0,
+                _ if is_poll => 0,
                 (false, _) => options.history_size as u32,
             },
             history_ttl_ms,
@@ -114,6 +118,7 @@ impl Rules {
             delta_publish: options.delta_publish,
             wildcards: options.allow_wildcards,
             map: is_map,
+            poll: is_poll,
             members: options.presence
                 || options.join_leave
                 || !options.map_clients_presence_channel_prefix.is_empty()
@@ -142,18 +147,29 @@ pub struct Channel {
     pub members: Option<Box<Members>>,
     pub stream: Option<Box<Stream>>,
     pub map: Option<Box<Map>>,
+    pub poll: Option<Box<Poll>>,
 }
 
 impl Channel {
     #[must_use]
     pub fn new(name: Arc<str>, rules: Rules) -> Self {
-        Self { name, rules, interest: Interest::default(), members: None, stream: None, map: None }
+        Self {
+            name,
+            rules,
+            interest: Interest::default(),
+            members: None,
+            stream: None,
+            map: None,
+            poll: None,
+        }
     }
 
     /// Nothing about it must be remembered: no subscriber, and no stream that outlives subscribers.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.interest.subscribers() == 0 && !(self.rules.keeps_history() && self.stream.is_some())
+        self.interest.subscribers() == 0
+            && !(self.rules.keeps_history() && self.stream.is_some())
+            && self.poll.as_deref().is_none_or(|poll| poll.lingers_until_ms.is_none())
     }
 
     /// Nothing of it may be forgotten: its stream is what its entries are places in.
@@ -185,6 +201,11 @@ impl Channel {
             assert!(self.rules.map, "a map where there are none");
             map.invariants();
             assert!(map.is_empty() || self.stream.is_some(), "entries without a stream");
+        }
+        if let Some(poll) = &self.poll {
+            assert!(self.rules.poll, "a poll where there are none");
+            poll.invariants();
+            assert!(poll.len() == 0 || self.interest.subscribers() > 0, "keys that are polled for nobody");
         }
         assert!(!self.is_idle(), "an idle channel is dropped");
     }

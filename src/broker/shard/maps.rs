@@ -105,7 +105,8 @@ impl Shard {
             self.drop_if_idle(owned);
             return Err(ErrorCode::LimitExceeded);
         }
-        let extra = Extra { key: set.key.clone(), removed: set.removed, score: set.score, channel: None };
+        let extra =
+            Extra { key: set.key.clone(), removed: set.removed, score: set.score, ..Extra::default() };
         let publication =
             Publication { extra: Some(Box::new(extra)), time_ms: now.unix_ms, ..set.publication.clone() };
         self.counters.increment(Counter::Publications);

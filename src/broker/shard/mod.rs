@@ -17,6 +17,8 @@ mod idempotency;
 mod map;
 mod maps;
 mod patterns;
+mod poll;
+mod polls;
 mod publish;
 mod read;
 mod subscribe;
@@ -28,6 +30,7 @@ use self::{
     channel::{Channel, MapRules, Rules, Stream},
     idempotency::Idempotency,
     patterns::Patterns,
+    polls::Polls,
 };
 use super::{
     ids::Owners,
@@ -62,6 +65,7 @@ pub struct Shard {
     subscribed: usize,
     idempotency: Idempotency,
     patterns: Patterns,
+    polls: Polls,
     /// Maps of which an entry may have expired; see `expire_keys`.
     expiring: Vec<OwnedKey>,
     owners: Owners,
@@ -117,6 +121,7 @@ impl Shard {
         let namespaces = Namespaces::new(&settings.channel);
         let rules = namespaces.options().enumerate();
         let rules = rules.map(|(at, options)| Rules::new(options, &settings.channel, at)).collect();
+        let polls = Polls::new(namespaces.options());
         let map_rules = namespaces.options().map(|options| MapRules::new(&options.map)).collect();
         Self {
             id,
@@ -130,6 +135,7 @@ impl Shard {
             subscribed: 0,
             idempotency,
             patterns,
+            polls,
             expiring: Vec::new(),
             owners,
             wheel: Wheel::new(0),
@@ -172,6 +178,8 @@ impl Shard {
             Ask::PresenceStats { channel } => self.presence_stats(&channel),
             Ask::History { channel, filter } => self.history(&channel, &filter, now),
             Ask::HistoryRemove { channel } => self.history_remove(&channel),
+            Ask::Track { channel, keys } => self.poll_track(from, channel, &keys, now),
+            Ask::PollPublish { channel, set } => self.poll_publish(&channel, *set, now, out),
             Ask::Position { channel } => Ok(Answer::Position(self.position(channel))),
             // Of users, who are the core's own business.
             Ask::Enter { .. } | Ask::Act { .. } => Err(ErrorCode::Internal),
@@ -200,6 +208,7 @@ impl Shard {
                 self.on_presence(&channel, &info, (whose, present), now, out);
             }
             Tell::Unsubscribe { channel, client } => self.unsubscribe(from, channel, client, now, out),
+            Tell::Untrack { channel, keys } => self.poll_untrack(from, channel, &keys),
             Tell::Watch { pattern, hub } => self.patterns.watch(self.namespaces.split(&pattern), from, hub),
             Tell::Unwatch { pattern } => self.patterns.unwatch(self.namespaces.split(&pattern), from),
             Tell::Leave { .. } | Tell::Replaced { .. } => {}

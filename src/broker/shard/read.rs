@@ -49,10 +49,13 @@ impl Shard {
         Ok(Answer::HistoryRemoved)
     }
 
-    /// `None` when the channel is gone or has no stream.
+    /// `None` when the channel is gone or has no place.
     pub(super) fn position(&self, key: OwnedKey) -> Option<Position> {
-        let stream = self.channels.get(key)?.stream.as_deref()?;
-        Some(stream.history.position())
+        let channel = self.channels.get(key)?;
+        if let Some(poll) = channel.poll.as_deref() {
+            return Some(poll.position());
+        }
+        Some(channel.stream.as_deref()?.history.position())
     }
 
     /// `None` when nobody is there.

@@ -24,7 +24,9 @@ impl Shard {
         let SubscribeAsk { channel: name, info, recover, reject_unrecovered, positioned, map: _ } = ask;
         let (key, rules) = self.look_up(&name)?;
         let key = key.unwrap_or_else(|| self.create(&name, rules));
-        let position = if positioned || recover.is_some() {
+        let position = if rules.poll {
+            self.use_poll(key, now)
+        } else if positioned || recover.is_some() {
             self.use_stream(key, now.ms).map(|stream| stream.history.position())
         } else {
             None
@@ -67,6 +69,9 @@ impl Shard {
         if let Some(info) = &left {
             self.tell_maps(key, info, false, out);
             self.remove_entry_of(key, info, now, out);
+        }
+        if self.channels.get(key).is_some_and(|it| it.poll.is_some() && !it.interest.cores().contains(from)) {
+            self.poll_left(from, key, now);
         }
         let Some(channel) = self.channels.get_mut(key) else { return };
         if channel.interest.subscribers() == 0 {

@@ -74,6 +74,8 @@ pub enum Request<'a> {
         channel: Cow<'a, str>,
         token: Cow<'a, str>,
     },
+    /// `sub_refresh` of another type than 0: which keys of a shared poll the client wants to hear of.
+    Track(Box<TrackRequest<'a>>),
 }
 
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -153,6 +155,30 @@ pub struct Since<'a> {
     pub epoch: Cow<'a, str>,
 }
 
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct TrackRequest<'a> {
+    pub channel: Cow<'a, str>,
+    /// 1 track, 2 untrack. Never 0, which is a refresh.
+    pub kind: i32,
+    pub track: Vec<TrackBatch<'a>>,
+    /// Keys the client wants no more; with `track`, of those that are in there.
+    pub untrack: Vec<Cow<'a, str>>,
+}
+
+/// Keys, and the word of the backend that the client may have all of them, in this order.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct TrackBatch<'a> {
+    pub signature: Cow<'a, str>,
+    pub items: Vec<KeyedItem<'a>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct KeyedItem<'a> {
+    pub key: Cow<'a, str>,
+    /// What the client has of it; 0: nothing.
+    pub version: u64,
+}
+
 /// What answers a command.
 #[derive(Clone, Debug)]
 pub enum Reply<'a> {
@@ -189,6 +215,8 @@ pub enum Reply<'a> {
     SubRefresh {
         expires: bool,
         ttl: u32,
+        /// What is known of keys that are tracked from now on.
+        items: &'a [Arc<Publication>],
     },
 }
 

@@ -4,13 +4,13 @@
 //! reads back. Fields the server never sets are passed over.
 
 use super::{
-    Command, ConnectRequest, DecodeError, FilterNode, HistoryRequest, PublishRequest, Request, Since,
-    SubscribeRequest, append,
+    Command, ConnectRequest, DecodeError, FilterNode, HistoryRequest, KeyedItem, PublishRequest, Request,
+    Since, SubscribeRequest, TrackBatch, TrackRequest, append,
     reply::Nothing,
     request::Messages,
     schema::{
-        command, connect_request, filter_node, history_request, publish_request, refresh_request,
-        rpc_request, rpc_result, stream_position, sub_refresh_request, subscribe_request,
+        command, connect_request, filter_node, history_request, keyed_item, publish_request, refresh_request,
+        rpc_request, rpc_result, stream_position, sub_refresh_request, subscribe_request, track_batch,
         unsubscribe_request,
     },
     server,
@@ -95,6 +95,7 @@ pub enum ServerReply<'a> {
     SubRefresh {
         expires: bool,
         ttl: u32,
+        items: Vec<Received<'a>>,
     },
 }
 
@@ -155,6 +156,8 @@ pub struct Received<'a> {
     pub removed: bool,
     pub score: i64,
     pub epoch: Cow<'a, str>,
+    /// Of a key's data, in a shared poll.
+    pub version: u64,
 }
 
 /// `ClientInfo` as a client sees it.
@@ -216,6 +219,7 @@ impl Encode for Command<'_> {
             Request::SubRefresh { channel, token } => {
                 sink.message(command::SUB_REFRESH, &SubRefresh { channel, token });
             }
+            Request::Track(request) => sink.message(command::SUB_REFRESH, &**request),
         }
     }
 }
@@ -327,6 +331,29 @@ struct Refresh<'a>(&'a str);
 impl Encode for Refresh<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.text(refresh_request::TOKEN, self.0);
+    }
+}
+
+impl Encode for TrackRequest<'_> {
+    fn fields<S: Sink>(&self, sink: &mut S) {
+        sink.text(sub_refresh_request::CHANNEL, &self.channel);
+        sink.int(sub_refresh_request::TYPE, self.kind.into());
+        sink.list(sub_refresh_request::TRACK, self.track.iter());
+        sink.texts(sub_refresh_request::UNTRACK, &self.untrack);
+    }
+}
+
+impl Encode for TrackBatch<'_> {
+    fn fields<S: Sink>(&self, sink: &mut S) {
+        sink.text(track_batch::SIGNATURE, &self.signature);
+        sink.list(track_batch::ITEMS, self.items.iter());
+    }
+}
+
+impl Encode for KeyedItem<'_> {
+    fn fields<S: Sink>(&self, sink: &mut S) {
+        sink.text(keyed_item::KEY, &self.key);
+        sink.uint(keyed_item::VERSION, self.version);
     }
 }
 

@@ -49,8 +49,8 @@ impl Encode for ReplyMessage<'_, '_> {
             }
             Reply::Rpc { data } => sink.message(reply::RPC, &Rpc(data)),
             Reply::Refresh { expires, ttl } => sink.message(reply::REFRESH, &RefreshResult { expires, ttl }),
-            Reply::SubRefresh { expires, ttl } => {
-                sink.message(reply::SUB_REFRESH, &SubRefreshResult { expires, ttl });
+            Reply::SubRefresh { expires, ttl, items } => {
+                sink.message(reply::SUB_REFRESH, &SubRefreshResult { expires, ttl, items });
             }
         }
     }
@@ -176,15 +176,17 @@ impl Encode for RefreshResult {
     }
 }
 
-pub(super) struct SubRefreshResult {
+pub(super) struct SubRefreshResult<'a> {
     pub expires: bool,
     pub ttl: u32,
+    pub items: &'a [Arc<Publication>],
 }
 
-impl Encode for SubRefreshResult {
+impl Encode for SubRefreshResult<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.flag(sub_refresh_result::EXPIRES, self.expires);
         sink.uint(sub_refresh_result::TTL, self.ttl.into());
+        sink.list(sub_refresh_result::ITEMS, listed(self.items, ""));
     }
 }
 
@@ -238,6 +240,9 @@ impl Encode for Published<'_> {
             sink.sint(publication::SCORE, extra.score);
         }
         sink.text(publication::EPOCH, self.epoch);
+        if let Some(extra) = extra {
+            sink.uint(publication::VERSION, extra.version);
+        }
     }
 }
 

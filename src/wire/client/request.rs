@@ -1,8 +1,8 @@
 //! Commands: reading them from a frame, whatever the encoding, and what their fields mean.
 
 use super::{
-    Command, ConnectRequest, DecodeError, FilterNode, HistoryRequest, PublishRequest, Request, Since,
-    SubscribeRequest, quick,
+    Command, ConnectRequest, DecodeError, FilterNode, HistoryRequest, KeyedItem, PublishRequest, Request,
+    Since, SubscribeRequest, TrackBatch, TrackRequest, quick,
     schema::{self, command::n},
     source::{Fields, Source},
 };
@@ -377,14 +377,57 @@ pub(super) fn refresh<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Reques
 
 pub(super) fn sub_refresh<'a, S: Source<'a>>(source: &mut S) -> Result<Option<Request<'a>>> {
     use schema::sub_refresh_request::{n, number};
-    let (mut channel, mut token) = (Cow::default(), Cow::default());
+    let (mut it, mut token) = (TrackRequest::default(), Cow::default());
     let present = source.message(number, |source, number| {
         match number {
-            n::CHANNEL => channel = source.text()?,
+            n::CHANNEL => it.channel = source.text()?,
             n::TOKEN => token = source.text()?,
+            n::TYPE => it.kind = source.int32()?,
+            n::TRACK => source.list(|source| {
+                it.track.push(track_batch(source)?);
+                Ok(())
+            })?,
+            n::UNTRACK => source.list(|source| {
+                it.untrack.push(source.text()?);
+                Ok(())
+            })?,
             _ => source.skip()?,
         }
         Ok(())
     })?;
-    Ok(present.then_some(Request::SubRefresh { channel, token }))
+    Ok(present.then(|| match it.kind {
+        0 => Request::SubRefresh { channel: it.channel, token },
+        _ => Request::Track(Box::new(it)),
+    }))
+}
+
+fn track_batch<'a, S: Source<'a>>(source: &mut S) -> Result<TrackBatch<'a>> {
+    use schema::track_batch::{n, number};
+    let mut it = TrackBatch::default();
+    source.message(number, |source, number| {
+        match number {
+            n::SIGNATURE => it.signature = source.text()?,
+            n::ITEMS => source.list(|source| {
+                it.items.push(keyed_item(source)?);
+                Ok(())
+            })?,
+            _ => source.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(it)
+}
+
+fn keyed_item<'a, S: Source<'a>>(source: &mut S) -> Result<KeyedItem<'a>> {
+    use schema::keyed_item::{n, number};
+    let mut it = KeyedItem::default();
+    source.message(number, |source, number| {
+        match number {
+            n::KEY => it.key = source.text()?,
+            n::VERSION => it.version = source.uint64()?,
+            _ => source.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(it)
 }

@@ -61,6 +61,7 @@ messages! {
     publication = "Publication" {
         DATA = 4 "data", INFO = 5 "info", OFFSET = 6 "offset", TAGS = 7 "tags", DELTA = 8 "delta",
         CHANNEL = 10 "channel", KEY = 11 "key", REMOVED = 12 "removed", SCORE = 13 "score", EPOCH = 14 "epoch",
+        VERSION = 16 "version",
     }
     /// `Leave` has the same field.
     join = "Join" { INFO = 1 "info" }
@@ -102,8 +103,12 @@ messages! {
     }
     refresh_request = "RefreshRequest" { TOKEN = 1 "token" }
     refresh_result = "RefreshResult" { EXPIRES = 3 "expires", TTL = 4 "ttl" }
-    sub_refresh_request = "SubRefreshRequest" { CHANNEL = 1 "channel", TOKEN = 2 "token" }
-    sub_refresh_result = "SubRefreshResult" { EXPIRES = 1 "expires", TTL = 2 "ttl" }
+    sub_refresh_request = "SubRefreshRequest" {
+        CHANNEL = 1 "channel", TOKEN = 2 "token", TYPE = 3 "type", TRACK = 4 "track", UNTRACK = 5 "untrack",
+    }
+    sub_refresh_result = "SubRefreshResult" { EXPIRES = 1 "expires", TTL = 2 "ttl", ITEMS = 3 "items" }
+    track_batch = "TrackBatch" { SIGNATURE = 1 "signature", ITEMS = 2 "items" }
+    keyed_item = "KeyedItem" { KEY = 1 "key", VERSION = 2 "version" }
     /// `PresenceRequest` and `PresenceStatsRequest` have the same field.
     unsubscribe_request = "UnsubscribeRequest" { CHANNEL = 1 "channel" }
     publish_request = "PublishRequest" {

@@ -30,10 +30,7 @@ pub(super) fn message<'a, S: Source<'a>>(source: &mut S) -> Result<ServerMessage
                 let (expires, ttl) = refresh_result(source)?;
                 reply = Some(ServerReply::Refresh { expires, ttl });
             }
-            n::SUB_REFRESH => {
-                let (expires, ttl) = refreshed(source)?;
-                reply = Some(ServerReply::SubRefresh { expires, ttl });
-            }
+            n::SUB_REFRESH => reply = Some(sub_refreshed(source)?),
             _ => source.skip()?,
         }
         Ok(())
@@ -147,6 +144,7 @@ fn publication<'a, S: Source<'a>>(source: &mut S) -> Result<Received<'a>> {
             n::REMOVED => it.removed = source.flag()?,
             n::SCORE => it.score = source.sint64()?,
             n::EPOCH => it.epoch = source.text()?,
+            n::VERSION => it.version = source.uint64()?,
             _ => source.skip()?,
         }
         Ok(())
@@ -243,7 +241,22 @@ fn refresh_result<'a, S: Source<'a>>(source: &mut S) -> Result<(bool, u32)> {
     Ok((expires, ttl))
 }
 
-/// `SubRefreshResult` and the refresh push.
+fn sub_refreshed<'a, S: Source<'a>>(source: &mut S) -> Result<ServerReply<'a>> {
+    use schema::sub_refresh_result::{n, number};
+    let (mut expires, mut ttl, mut items) = (false, 0, Vec::new());
+    source.message(number, |source, number| {
+        match number {
+            n::EXPIRES => expires = source.flag()?,
+            n::TTL => ttl = source.uint32()?,
+            n::ITEMS => publications(source, &mut items)?,
+            _ => source.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(ServerReply::SubRefresh { expires, ttl, items })
+}
+
+/// The refresh push.
 fn refreshed<'a, S: Source<'a>>(source: &mut S) -> Result<(bool, u32)> {
     use schema::refresh::{n, number};
     let (mut expires, mut ttl) = (false, 0);

@@ -3,8 +3,8 @@
 use crate::{
     model::{ClientId, ClientInfo, ErrorCode, Extra, Publication, Unsubscribe},
     wire::client::{
-        Command, ConnectRequest, ConnectResult, FilterNode, HistoryRequest, PublishRequest, Push, Reply,
-        Request, Since, SubscribeRequest, SubscribeResult,
+        Command, ConnectRequest, ConnectResult, FilterNode, HistoryRequest, KeyedItem, PublishRequest, Push,
+        Reply, Request, Since, SubscribeRequest, SubscribeResult, TrackBatch, TrackRequest,
     },
 };
 use arbitrary::{Result, Unstructured};
@@ -92,6 +92,7 @@ fn extra(u: &mut U<'_>) -> Result<Extra> {
         key: text(u)?.into(),
         removed: u.arbitrary()?,
         score: u.arbitrary()?,
+        version: number(u)?,
     })
 }
 
@@ -158,7 +159,7 @@ pub fn reply<'a>(
         }
         9 => Reply::Rpc { data: &parts.payload },
         10 => Reply::Refresh { expires: u.arbitrary()?, ttl: number(u)? },
-        _ => Reply::SubRefresh { expires: u.arbitrary()?, ttl: number(u)? },
+        _ => Reply::SubRefresh { expires: u.arbitrary()?, ttl: number(u)?, items: subscribe.publications },
     })
 }
 
@@ -215,6 +216,13 @@ fn filter_node<'a>(u: &mut U<'_>, parts: &'a Parts, depth: usize) -> Result<Filt
     })
 }
 
+fn track_batch<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<TrackBatch<'a>> {
+    let items = (0..u.int_in_range(0..=2)?)
+        .map(|_| Ok(KeyedItem { key: cow(u, parts)?, version: number(u)? }))
+        .collect::<Result<_>>()?;
+    Ok(TrackBatch { signature: cow(u, parts)?, items })
+}
+
 fn cow<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<Cow<'a, str>> {
     Ok(Cow::Borrowed(&parts.text[u.choose_index(parts.text.len())?]))
 }
@@ -222,7 +230,7 @@ fn cow<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<Cow<'a, str>> {
 pub fn command<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<Command<'a>> {
     let channel = cow(u, parts)?;
     let data = &parts.payload;
-    let request = match u.int_in_range(0..=12)? {
+    let request = match u.int_in_range(0..=13)? {
         0 => Request::None,
         1 => Request::Connect(Box::new(ConnectRequest {
             token: cow(u, parts)?,
@@ -258,6 +266,12 @@ pub fn command<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<Command<'a>> {
         9 => Request::Send { data },
         10 => Request::Rpc { method: channel, data },
         11 => Request::Refresh { token: channel },
+        12 => Request::Track(Box::new(TrackRequest {
+            channel,
+            kind: u.int_in_range(1..=2)?,
+            track: (0..u.int_in_range(0..=2)?).map(|_| track_batch(u, parts)).collect::<Result<_>>()?,
+            untrack: (0..u.int_in_range(0..=2)?).map(|_| cow(u, parts)).collect::<Result<_>>()?,
+        })),
         _ => Request::SubRefresh { channel, token: cow(u, parts)? },
     };
     Ok(Command { id: number(u)?, request })

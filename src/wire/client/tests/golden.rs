@@ -179,7 +179,7 @@ fn json_replies() {
     reply(2, &Reply::Refresh { expires: true, ttl: 199 }, r#"{"id":2,"refresh":{"expires":true,"ttl":199}}"#);
     reply(
         4,
-        &Reply::SubRefresh { expires: true, ttl: 49 },
+        &Reply::SubRefresh { expires: true, ttl: 49, items: &[] },
         r#"{"id":4,"sub_refresh":{"expires":true,"ttl":49}}"#,
     );
 }

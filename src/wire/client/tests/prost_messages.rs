@@ -156,6 +156,8 @@ pub struct Publication {
     pub score: i64,
     #[prost(string, tag = "14")]
     pub epoch: String,
+    #[prost(uint64, tag = "16")]
+    pub version: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -384,6 +386,31 @@ pub struct SubRefreshRequest {
     pub channel: String,
     #[prost(string, tag = "2")]
     pub token: String,
+    #[prost(int32, tag = "3")]
+    #[serde(rename = "type")]
+    pub type_: i32,
+    #[prost(message, repeated, tag = "4")]
+    pub track: Vec<TrackBatch>,
+    #[prost(string, repeated, tag = "5")]
+    pub untrack: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrackBatch {
+    #[prost(string, tag = "1")]
+    pub signature: String,
+    #[prost(message, repeated, tag = "2")]
+    pub items: Vec<KeyedItem>,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyedItem {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -393,6 +420,8 @@ pub struct SubRefreshResult {
     pub expires: bool,
     #[prost(uint32, tag = "2")]
     pub ttl: u32,
+    #[prost(message, repeated, tag = "3")]
+    pub items: Vec<Publication>,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]

@@ -5,9 +5,9 @@ use crate::{
     model::{ClientInfo, Protocol, Publication},
     stdx::varint,
     wire::client::{
-        Command, ConnectRequest, ConnectResult, FilterNode, Push, Reply, Request, ServerMessage, ServerPush,
-        ServerReply, SubscribeRequest, SubscribeResult, decode, decode_replies, encode_command, encode_push,
-        encode_reply,
+        Command, ConnectRequest, ConnectResult, FilterNode, KeyedItem, Push, Reply, Request, ServerMessage,
+        ServerPush, ServerReply, SubscribeRequest, SubscribeResult, TrackRequest, decode, decode_replies,
+        encode_command, encode_push, encode_reply,
     },
 };
 use prost::Message;
@@ -63,11 +63,32 @@ fn command_message(command: &Command<'_>) -> pb::Command {
         }
         Request::Refresh { token } => it.refresh = Some(pb::RefreshRequest { token: token.to_string() }),
         Request::SubRefresh { channel, token } => {
-            it.sub_refresh =
-                Some(pb::SubRefreshRequest { channel: channel.to_string(), token: token.to_string() });
+            it.sub_refresh = Some(pb::SubRefreshRequest {
+                channel: channel.to_string(),
+                token: token.to_string(),
+                ..Default::default()
+            });
         }
+        Request::Track(request) => it.sub_refresh = Some(track_message(request)),
     }
     it
+}
+
+fn track_message(request: &TrackRequest<'_>) -> pb::SubRefreshRequest {
+    let items = |items: &[KeyedItem<'_>]| {
+        items.iter().map(|it| pb::KeyedItem { key: it.key.to_string(), version: it.version }).collect()
+    };
+    pb::SubRefreshRequest {
+        channel: request.channel.to_string(),
+        token: String::new(),
+        type_: request.kind,
+        track: request
+            .track
+            .iter()
+            .map(|it| pb::TrackBatch { signature: it.signature.to_string(), items: items(&it.items) })
+            .collect(),
+        untrack: request.untrack.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn connect_message(request: &ConnectRequest<'_>) -> pb::ConnectRequest {
@@ -164,6 +185,7 @@ fn publication_message(publication: &Publication, epoch: &str) -> pb::Publicatio
         removed: extra.removed,
         score: extra.score,
         epoch: epoch.into(),
+        version: extra.version,
     }
 }
 
@@ -244,7 +266,9 @@ fn reply_message(id: u32, reply: &Reply<'_>) -> pb::Reply {
         }
         Reply::Rpc { data } => it.rpc = Some(pb::Payload { data: data.to_vec() }),
         Reply::Refresh { expires, ttl } => it.refresh = Some(pb::RefreshResult { expires, ttl }),
-        Reply::SubRefresh { expires, ttl } => it.sub_refresh = Some(pb::SubRefreshResult { expires, ttl }),
+        Reply::SubRefresh { expires, ttl, items } => {
+            it.sub_refresh = Some(pb::SubRefreshResult { expires, ttl, items: listed(items, "") });
+        }
     }
     it
 }
@@ -274,7 +298,7 @@ fn push_message(channel: &str, push: &Push<'_>) -> pb::Reply {
             it.disconnect = Some(pb::Disconnect { code: *code, reason: reason.to_string() });
         }
         Push::Refresh { expires, ttl } => {
-            it.refresh = Some(pb::SubRefreshResult { expires: *expires, ttl: *ttl });
+            it.refresh = Some(pb::SubRefreshResult { expires: *expires, ttl: *ttl, items: vec![] });
         }
     }
     pb::Reply { push: Some(it), ..Default::default() }
@@ -380,8 +404,9 @@ fn back_reply(reply: ServerReply<'_>) -> pb::Reply {
         }
         ServerReply::Rpc { data } => it.rpc = Some(pb::Payload { data: data.to_vec() }),
         ServerReply::Refresh { expires, ttl } => it.refresh = Some(pb::RefreshResult { expires, ttl }),
-        ServerReply::SubRefresh { expires, ttl } => {
-            it.sub_refresh = Some(pb::SubRefreshResult { expires, ttl })
+        ServerReply::SubRefresh { expires, ttl, items } => {
+            let items = items.into_iter().map(back_publication).collect();
+            it.sub_refresh = Some(pb::SubRefreshResult { expires, ttl, items });
         }
     }
     it
@@ -404,7 +429,9 @@ fn back_push(push: ServerPush<'_>) -> pb::Push {
         ServerPush::Disconnect { code, reason } => {
             it.disconnect = Some(pb::Disconnect { code, reason: reason.into() });
         }
-        ServerPush::Refresh { expires, ttl } => it.refresh = Some(pb::SubRefreshResult { expires, ttl }),
+        ServerPush::Refresh { expires, ttl } => {
+            it.refresh = Some(pb::SubRefreshResult { expires, ttl, items: vec![] });
+        }
         ServerPush::Other => panic!("a push of ours that our client does not know"),
     }
     it
@@ -443,6 +470,7 @@ fn back_publication(it: crate::wire::client::Received<'_>) -> pb::Publication {
         removed: it.removed,
         score: it.score,
         epoch: it.epoch.into(),
+        version: it.version,
     }
 }
 

@@ -47,8 +47,8 @@ impl Encode for ReplyMessage<'_, '_> {
             Reply::Refresh { expires, ttl } => {
                 sink.message(reply::RESULT, &Refreshed { client, expires, ttl })
             }
-            Reply::SubRefresh { expires, ttl } => {
-                sink.message(reply::RESULT, &SubRefreshResult { expires, ttl });
+            Reply::SubRefresh { expires, ttl, items } => {
+                sink.message(reply::RESULT, &SubRefreshResult { expires, ttl, items });
             }
         }
     }

@@ -248,7 +248,7 @@ fn replies_in_json() {
         (Offset, Reply::PresenceStats { clients: 2, users: 0 }, r#"{"id":1,"result":{"num_clients":2,"num_users":0}}"#.into()),
         (Offset, Reply::Rpc { data: b"1" }, r#"{"id":1,"result":{"data":1}}"#.into()),
         (Offset, Reply::Refresh { expires: true, ttl: 3 }, r#"{"id":1,"result":{"client":"ID","expires":true,"ttl":3}}"#.into()),
-        (Offset, Reply::SubRefresh { expires: true, ttl: 3 }, r#"{"id":1,"result":{"expires":true,"ttl":3}}"#.into()),
+        (Offset, Reply::SubRefresh { expires: true, ttl: 3, items: &[] }, r#"{"id":1,"result":{"expires":true,"ttl":3}}"#.into()),
     ] {
         assert_eq!(told(positions, 1, &reply), want);
     }
