@@ -3,7 +3,7 @@
 //! Times run on the core's own clock from when a token was accepted: a jump of the wall clock expires nobody.
 //! Each gets a delay to refresh (`client.expired_close_delay`, `client.expired_sub_close_delay`) before it ends.
 
-use super::{Place, Step};
+use super::{Place, Step, Subscription};
 use crate::{
     broker::core::Core,
     model::{ConnKey, Disconnect, Unsubscribe},
@@ -23,7 +23,7 @@ impl Core {
         let client = &self.settings.client;
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let own = session.account.as_ref().map_or(u64::MAX, |account| account.expires_ms);
-        let subs = session.subscriptions.iter().map(|it| it.expires_ms).min().unwrap_or(u64::MAX);
+        let subs = session.subscriptions.iter().map(Subscription::expires_ms).min().unwrap_or(u64::MAX);
         session.expiry_due_ms =
             after(own, client.expired_close_delay).min(after(subs, client.expired_sub_close_delay));
         self.schedule(conn);
@@ -51,7 +51,7 @@ impl Core {
         let over: Vec<_> = session
             .subscriptions
             .iter()
-            .filter(|it| after(it.expires_ms, delay) <= now_ms && matches!(it.place, Place::Live { .. }))
+            .filter(|it| after(it.expires_ms(), delay) <= now_ms && matches!(it.place, Place::Live { .. }))
             .map(|it| (it.hub, it.server_side))
             .collect();
         for (hub, server_side) in over {
@@ -72,7 +72,7 @@ impl Core {
     pub(super) fn set_expiry(&mut self, conn: ConnKey, channel: &str, expires_ms: u64) -> Step {
         let Some(hub) = self.hub.find(channel) else { return Step::Done };
         if let Some(subscription) = self.sessions.get_mut(conn).and_then(|session| session.find_mut(hub)) {
-            subscription.expires_ms = expires_ms;
+            subscription.set_expires_ms(expires_ms);
         }
         self.expect_expiry(conn);
         Step::Done

@@ -113,7 +113,7 @@ impl Core {
             ClientKey::UserId if info.user.is_empty() => return Err(ErrorCode::PermissionDenied),
             ClientKey::UserId => (&*info.user).into(),
         };
-        let own_info = self.find_subscription(conn, channel).and_then(|it| it.info.clone());
+        let own_info = self.find_subscription(conn, channel).and_then(|it| it.info().cloned());
         let mut set = MapSet { removed: request.removed, ..MapSet::of(key) };
         if !request.removed {
             set.publication = Publication {

@@ -130,10 +130,49 @@ pub struct Subscription {
     pub positioned: bool,
     /// Made by the server: ends with a disconnect where a client's own would end with an unsubscribe push.
     pub server_side: bool,
+    /// What few subscriptions have.
+    own: Option<Box<Own>>,
+}
+
+/// A client may have many: an increase here is paid for each of them.
+const _: () = assert!(size_of::<Subscription>() <= 40);
+
+#[derive(Debug)]
+struct Own {
+    expires_ms: u64,
+    info: Option<Arc<ClientInfo>>,
+}
+
+impl Subscription {
+    pub fn new(hub: HubKey, place: Place, positioned: bool, server_side: bool) -> Self {
+        Self { hub, place, positioned, server_side, own: None }
+    }
+
     /// When its token expires, as [`Account::expires_ms`].
-    pub expires_ms: u64,
+    #[must_use]
+    pub fn expires_ms(&self) -> u64 {
+        self.own.as_ref().map_or(u64::MAX, |own| own.expires_ms)
+    }
+
+    pub fn set_expires_ms(&mut self, expires_ms: u64) {
+        if expires_ms != u64::MAX || self.own.is_some() {
+            self.own().expires_ms = expires_ms;
+        }
+    }
+
     /// The client's info where the channel has one of its own; otherwise the session's holds.
-    pub info: Option<Arc<ClientInfo>>,
+    #[must_use]
+    pub fn info(&self) -> Option<&Arc<ClientInfo>> {
+        self.own.as_ref()?.info.as_ref()
+    }
+
+    pub fn set_info(&mut self, info: Arc<ClientInfo>) {
+        self.own().info = Some(info);
+    }
+
+    fn own(&mut self) -> &mut Own {
+        self.own.get_or_insert_with(|| Box::new(Own { expires_ms: u64::MAX, info: None }))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +248,15 @@ impl Session {
 
     pub fn find_mut(&mut self, hub: HubKey) -> Option<&mut Subscription> {
         self.subscriptions.iter_mut().find(|subscription| subscription.hub == hub)
+    }
+
+    /// Most clients have one subscription: the list grows by one, and by no more than a quarter.
+    pub fn add(&mut self, subscription: Subscription) {
+        let len = self.subscriptions.len();
+        if len == self.subscriptions.capacity() {
+            self.subscriptions.reserve_exact((len / 4).max(1));
+        }
+        self.subscriptions.push(subscription);
     }
 
     pub fn forget(&mut self, hub: HubKey) -> Option<Subscription> {
@@ -534,5 +582,33 @@ impl Core {
         let Some(name) = self.hub.get(hub).map(|channel| Arc::clone(&channel.name)) else { return };
         self.leave(conn, &subscription);
         self.push(conn, &name, &Push::Unsubscribe(unsubscribe));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What a list has room for and does not use is memory of every client.
+    #[test]
+    fn subscriptions_take_little_more_room_than_they_need() {
+        let framing = Framing::websocket(Protocol::Json, None);
+        let mut session = Session::new(Protocol::Json, framing, false, 0);
+        for index in 0..200 {
+            let key = HubKey { index, generation: 0 };
+            session.add(Subscription::new(key, Place::Waiting(key), false, false));
+            let (len, room) = (session.subscriptions.len(), session.subscriptions.capacity());
+            assert!(room <= len + len / 4, "room for {room} instead of {len}");
+        }
+        let key = HubKey { index: 7, generation: 0 };
+        assert!(session.find(key).is_some_and(|it| it.own.is_none()));
+        if let Some(it) = session.find_mut(key) {
+            it.set_expires_ms(u64::MAX);
+            assert!(it.own.is_none(), "who never expires needs nothing for it");
+            it.set_expires_ms(3);
+            assert_eq!((it.expires_ms(), it.info()), (3, None));
+            it.set_expires_ms(u64::MAX);
+            assert_eq!(it.expires_ms(), u64::MAX);
+        }
     }
 }

@@ -26,7 +26,7 @@ impl Core {
         let known = self.hub.find(channel);
         let subscription = known.and_then(|hub| self.sessions.get(conn)?.find(hub));
         let place = subscription.map(|it| it.place);
-        let own_info = subscription.and_then(|it| it.info.clone());
+        let own_info = subscription.and_then(|it| it.info().cloned());
         if matches!(place, Some(Place::Waiting(_))) {
             return Step::Wait;
         }

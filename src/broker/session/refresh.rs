@@ -113,7 +113,7 @@ impl Core {
             && let Some(hub) = self.hub.find(channel)
             && let Some(subscription) = self.sessions.get_mut(conn).and_then(|session| session.find_mut(hub))
         {
-            subscription.info = Some(with_chan_info(info, chan_info.as_ref()));
+            subscription.set_info(with_chan_info(info, chan_info.as_ref()));
         }
         self.set_expiry(conn, channel, expires_ms);
         self.reply(conn, id, &Reply::SubRefresh { expires: ttl > 0, ttl, items: &[] });

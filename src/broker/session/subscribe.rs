@@ -268,14 +268,13 @@ impl Core {
         });
         let key = self.ask(owner, ask, pending);
         if let Some(session) = self.sessions.get_mut(conn) {
-            session.subscriptions.push(Subscription {
-                hub,
-                place: Place::Waiting(key),
-                positioned: grants.positioned,
-                server_side,
-                expires_ms,
-                info: info.chan_info.is_some().then_some(info),
-            });
+            let mut subscription =
+                Subscription::new(hub, Place::Waiting(key), grants.positioned, server_side);
+            subscription.set_expires_ms(expires_ms);
+            if info.chan_info.is_some() {
+                subscription.set_info(info);
+            }
+            session.add(subscription);
         }
         if expires_ms != u64::MAX {
             self.expect_expiry(conn);
