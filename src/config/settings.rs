@@ -128,7 +128,7 @@ sections! {
         /// Bytes a client may send before its handshake is done; with more it is refused. A connection holds as much meanwhile.
         handshake_size_max: usize = 64 * KIB, Rule::Range(4096, 1 << 20);
         /// Time a turn of a core spends on handshakes, so that a storm of them delays connected clients by no more; the others wait in a queue. One handshake is always done.
-        handshake_turn_time_max: Duration = Duration::from_micros(500), Rule::Time(Duration::from_micros(1), seconds(1));
+        handshake_turn_time_max: Duration = Duration::from_micros(100), Rule::Time(Duration::from_micros(1), seconds(1));
     }
 
     Client {
