@@ -3,5 +3,6 @@
 pub mod bitset;
 pub mod rng;
 pub mod slab;
+pub mod snug;
 pub mod varint;
 pub mod wheel;

@@ -23,7 +23,10 @@ use crate::{
     broker::outbox::{Framing, WritePath},
     metrics::{Counter, Counters},
     model::{ClientInfo, ConnKey, Protocol, Publication},
-    stdx::slab::{Key, Slab},
+    stdx::{
+        slab::{Key, Slab},
+        snug,
+    },
     wire::{
         client::{Dialect, Patch},
         json::is_json,
@@ -197,7 +200,7 @@ impl Groups {
     pub fn add(&mut self, group: GroupKey, conn: ConnKey) -> u32 {
         let Some(group) = self.groups.get_mut(group) else { panic!("a member for a group that is gone") };
         assert!(group.notes.is_empty(), "a member joins {} while its list is open", group.channel);
-        group.members.push(conn);
+        snug::push(&mut group.members, conn);
         (group.members.len() - 1) as u32
     }
 

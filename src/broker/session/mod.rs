@@ -37,6 +37,7 @@ use crate::{
     auth::Caps,
     metrics::Counter,
     model::{ClientInfo, ConnKey, CoreId, Disconnect, ErrorCode, Protocol, Publication, Unsubscribe},
+    stdx::snug,
     wire::client::{self, Command, Commands, DecodeError, Dialect, Push, Reply, Request},
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -250,13 +251,9 @@ impl Session {
         self.subscriptions.iter_mut().find(|subscription| subscription.hub == hub)
     }
 
-    /// Most clients have one subscription: the list grows by one, and by no more than a quarter.
+    /// Most clients have one subscription.
     pub fn add(&mut self, subscription: Subscription) {
-        let len = self.subscriptions.len();
-        if len == self.subscriptions.capacity() {
-            self.subscriptions.reserve_exact((len / 4).max(1));
-        }
-        self.subscriptions.push(subscription);
+        snug::push(&mut self.subscriptions, subscription);
     }
 
     pub fn forget(&mut self, hub: HubKey) -> Option<Subscription> {
