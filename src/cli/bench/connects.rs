@@ -1,8 +1,8 @@
 //! What a token costs: clients that connect without one, with a good one and with a bad one, which is refused.
 //!
 //! The kinds take turns, so that a change of the machine's mood meets all of them, and each is compared with the
-//! others of its own round. All come over WebSocket, say connect, and are cut when the last of them is answered. Every
-//! client has a token and a user of its own; whether all are let in, or all refused for the right reason, is checked.
+//! others of its own round. All come over WebSocket, say connect, and hang up in the same way: who is refused when it is
+//! told so, the others when the last of them is let in. Every client has a token and a user of its own; whether all are let in, or all refused for the right reason, is checked.
 
 use super::{
     BenchError, Common, ProtocolArg,
@@ -48,7 +48,7 @@ pub struct Args {
     /// How often the kinds take turns
     #[arg(long, value_name = "R", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Milliseconds in which the server tidies up behind those that were cut
+    /// Milliseconds in which the server tidies up behind them
     #[arg(long, value_name = "MS", default_value_t = 100)]
     pause: u64,
 }
@@ -138,7 +138,7 @@ fn conclude(args: &Args, harness: &mut Harness, runs: &[Vec<Value>; 3]) -> Resul
     ];
     let summary = format!(
         "# Connecting with and without tokens\n\n{}. {} connections of each kind in each of {} rounds, in turn; WebSocket, \
-         {}. From the TCP handshake to what tidying up cost within {} ms after the cut.\n\n{}\nMedian of the rounds \
+         {}. From the TCP handshake to what tidying up cost within {} ms after they hung up.\n\n{}\nMedian of the rounds \
          (lowest–highest). Bars are medians of what the rounds say each by itself.\n",
         harness.hardware(),
         args.connections,
@@ -185,7 +185,7 @@ fn one_run(common: &Common, args: &Args, kind: Kind, tokens: &[String]) -> Resul
     let (lost, refused) = (engine.lost.len(), engine.lost.iter().filter(refused).count());
     let wanted = if kind == Kind::BadToken { args.connections } else { 0 };
     let example = engine.lost.first().map(ToString::to_string).unwrap_or_default();
-    engine.cut(0, true)?;
+    engine.cut(0, false)?;
     engine.rest(Duration::from_millis(args.pause), &mut book)?;
     let cpu = common.server_cpu_ns()?.zip(before).map(|(after, before)| after.saturating_sub(before) as f64);
     let mut report = Report::new("connects", common);
