@@ -255,8 +255,10 @@ impl Core {
         self.pump();
         self.groups.close_all(&mut self.write, &mut self.counters);
         self.regroup();
-        self.shard.poll_due(self.now);
-        self.effects.extend(self.shard.take_calls().map(Effect::CallBackend));
+        if self.shard.next_poll().is_some() {
+            self.shard.poll_due(self.now);
+            self.effects.extend(self.shard.take_calls().map(Effect::CallBackend));
+        }
         self.expected_ms = self.next_deadline().unwrap_or(u64::MAX);
     }
 
@@ -279,7 +281,7 @@ impl Core {
             self.session_wheel.next_deadline(),
             self.hub_wheel.next_deadline(),
             self.pending_wheel.next_deadline(),
-            self.tracks.wheel.next_deadline(),
+            self.tracks.next_deadline(),
             self.shard.next_deadline(),
             self.shard.next_poll(),
             self.groups.next_deadline(),
@@ -299,7 +301,7 @@ impl Core {
         fired.drain(..).for_each(|bits| self.on_hub_timer(bits));
         self.pending_wheel.advance(now_ms, &mut fired);
         fired.drain(..).for_each(|bits| self.on_pending_timer(bits));
-        self.tracks.wheel.advance(now_ms, &mut fired);
+        self.tracks.fired(now_ms, &mut fired);
         fired.drain(..).for_each(|bits| self.on_track_timer(bits));
         self.fired = fired;
         self.shard.advance(self.now);

@@ -17,6 +17,8 @@ pub struct Residue {
     pub subscribed_channels: usize,
     pub users: usize,
     pub patterns: usize,
+    pub polled_keys: usize,
+    pub backend_calls: usize,
 }
 
 /// A session of a user: the user, its core, its connection there.
@@ -71,6 +73,8 @@ impl Core {
             subscribed_channels: self.shard.channel_count(),
             users: self.users.len(),
             patterns: self.shard.pattern_count(),
+            polled_keys: self.shard.poll_keys(),
+            backend_calls: self.shard.open_calls(),
         }
     }
 

@@ -22,7 +22,7 @@ use std::{
 #[derive(Debug)]
 pub struct Tracks {
     books: SideTable<Box<Book>>,
-    pub wheel: Wheel,
+    wheel: Wheel,
     seed: u64,
 }
 
@@ -66,6 +66,21 @@ impl Tracks {
         {
             book.armed_ms = due_ms;
             self.wheel.insert(due_ms, hub.to_bits());
+        }
+    }
+
+    /// When to call [`Tracks::fired`] next.
+    #[inline]
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        if self.wheel.is_empty() { None } else { self.wheel.next_deadline() }
+    }
+
+    /// Appends the books whose time may have come.
+    #[inline]
+    pub fn fired(&mut self, now_ms: u64, fired: &mut Vec<u64>) {
+        if !self.wheel.is_empty() {
+            self.wheel.advance(now_ms, fired);
         }
     }
 

@@ -413,7 +413,7 @@ sections! {
     BackendRoom {
         /// Requests that may wait for one that is open to end; a further one fails at once.
         queue_max_calls: usize = 1024, Rule::Range(1, 1_000_000);
-        /// Bytes of a backend's answer; a longer one is as good as none.
+        /// Bytes of a backend's answer; a longer one is as good as none. Keep it well below `mesh.queue_max_size`, or what is new in one answer may not fit between two cores.
         answer_size_max: usize = 16 * MIB, Rule::Range(64, 1 << 30);
     }
 

@@ -24,6 +24,7 @@ mod filter;
 mod finish;
 mod knobs;
 mod mesh;
+mod polls;
 mod sockets;
 mod truth;
 mod world;

@@ -73,8 +73,13 @@ impl Polls {
         }
     }
 
+    #[inline]
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.due.is_empty() { self.wheel.next_deadline() } else { Some(0) }
+        match (self.due.is_empty(), self.wheel.is_empty()) {
+            (false, _) => Some(0),
+            (true, true) => None,
+            (true, false) => self.wheel.next_deadline(),
+        }
     }
 }
 
@@ -191,6 +196,7 @@ impl Shard {
     }
 
     /// When to call [`Shard::poll_due`] next, on the clock of [`Now::ms`].
+    #[inline]
     #[must_use]
     pub fn next_poll(&self) -> Option<u64> {
         self.polls.next_deadline()

@@ -196,7 +196,7 @@ for (const sdk of SDKS) {
       backend.remove(name, 'a');
       await until(() => has(it, { b: 'b' }), 'the removal');
       await until(() => backend.of(name).at(-1).items.every(({ key }) => key === 'b'), 'only b is polled');
-      backend.set(name, 'a', 'again', 1);
+      backend.set(name, 'a', 'again', 6);
       it.sub.track(['a']);
       await until(() => has(it, { a: 'again', b: 'b' }), 'its new life');
       peer.close();
