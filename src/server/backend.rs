@@ -229,3 +229,109 @@ impl Room {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+    };
+
+    /// Answers requests on one connection after the other, in order, and tells what it was asked on which.
+    fn backend(answers: Vec<(Duration, String)>) -> (Backend, thread::JoinHandle<Vec<(usize, String)>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}/refresh", listener.local_addr().unwrap());
+        let headers = crate::config::Headers(vec![("X-Key".into(), "k".into())]);
+        let mut proxy = Proxy { endpoint, timeout: Duration::from_millis(300), ..Proxy::default() };
+        proxy.http.static_headers = headers;
+        let serve = move || {
+            let (mut asked, mut answers) = (Vec::new(), answers.into_iter().peekable());
+            for connection in 0.. {
+                if answers.peek().is_none() {
+                    return asked;
+                }
+                let mut stream = BufReader::new(listener.accept().unwrap().0);
+                while let Some(request) = request(&mut stream) {
+                    asked.push((connection, request));
+                    let Some((delay, answer)) = answers.next() else { return asked };
+                    thread::sleep(delay);
+                    let closes = answer.contains("Connection: close");
+                    if stream.get_mut().write_all(answer.as_bytes()).is_err() || closes {
+                        break;
+                    }
+                }
+            }
+            asked
+        };
+        (Backend::new("test", &proxy, 4), thread::spawn(serve))
+    }
+
+    fn request(stream: &mut impl BufRead) -> Option<String> {
+        let (mut head, mut len) = (String::new(), 0);
+        loop {
+            let at = head.len();
+            if stream.read_line(&mut head).ok()? == 0 {
+                return None;
+            }
+            let line = head[at..].to_ascii_lowercase();
+            if let Some(text) = line.strip_prefix("content-length:") {
+                len = text.trim().parse().ok()?;
+            }
+            if line == "\r\n" {
+                let mut body = vec![0; len];
+                stream.read_exact(&mut body).ok()?;
+                return Some(head + std::str::from_utf8(&body).ok()?);
+            }
+        }
+    }
+
+    fn answer(status: &str, body: &str) -> (Duration, String) {
+        (Duration::ZERO, format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+    }
+
+    #[test]
+    fn requests_share_a_connection_and_carry_what_the_configuration_says() {
+        let (backend, served) = backend(vec![answer("200 OK", "{}"), answer("200 OK", "[1]")]);
+        assert_eq!(backend.post(b"{\"a\":1}", 100), Ok(b"{}".to_vec()));
+        assert_eq!(backend.post(b"{}", 100), Ok(b"[1]".to_vec()));
+        drop(backend);
+        let asked = served.join().unwrap();
+        assert_eq!(asked.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [0, 0]);
+        let first = asked[0].1.to_ascii_lowercase();
+        assert!(first.starts_with("post /refresh http/1.1\r\n"), "{first}");
+        assert!(
+            first.contains("content-type: application/json\r\n") && first.contains("x-key: k\r\n"),
+            "{first}"
+        );
+        assert!(first.ends_with("\r\n\r\n{\"a\":1}"), "{first}");
+    }
+
+    #[test]
+    fn what_is_no_answer_in_time_and_size_is_a_failure() {
+        let close = |status: &str, body: &str| {
+            let (delay, text) = answer(status, body);
+            (delay, text.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"))
+        };
+        let (backend, served) = backend(vec![
+            close("503 Service Unavailable", ""),
+            close("302 Found\r\nLocation: /other", ""),
+            close("200 OK", &"x".repeat(101)),
+            (Duration::from_millis(600), close("200 OK", "{}").1),
+            close("200 OK", "ok"),
+        ]);
+        let mut reasons = Vec::new();
+        for _ in 0..4 {
+            reasons.push(backend.post(b"{}", 100).unwrap_err());
+        }
+        assert!(reasons[0].contains("503"), "{reasons:?}");
+        assert!(reasons[2].contains("limit") || reasons[2].contains("large"), "{reasons:?}");
+        assert!(reasons[3].contains("timeout"), "{reasons:?}");
+        let good = (0..50).find_map(|_| {
+            thread::sleep(Duration::from_millis(20));
+            backend.post(b"{}", 100).ok()
+        });
+        assert_eq!(good, Some(b"ok".to_vec()));
+        assert!(served.join().unwrap().iter().all(|(_, asked)| asked.starts_with("POST /refresh")));
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! An answer is `{"result": …}` or `{"error": {"code": …, "message": …}}`. Unknown fields are passed over.
 
-use super::json::{strip_newlines, write_number, write_string};
+use super::json::{contains_only_json, strip_newlines, write_number, write_string};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -130,14 +130,16 @@ struct Item<'a> {
 impl Item<'_> {
     fn owned(self) -> Result<PollItem, Refusal> {
         let binary = !self.b64data.is_empty();
-        let data = if binary {
+        let data: Option<Box<[u8]>> = if binary {
             let bytes = STANDARD.decode(&*self.b64data);
             Some(bytes.map_err(|error| Refusal::Form(format!("b64data: {error}")))?.into())
         } else {
             self.data.map(|data| strip_newlines(data.get().as_bytes()).into())
         };
+        // By our own reader, which refuses what is nested too deep.
+        let json = !binary && data.as_deref().is_none_or(contains_only_json);
         let (key, version, removed) = (self.key.into(), self.version, self.removed);
-        Ok(PollItem { key, json: !binary, data, version, removed })
+        Ok(PollItem { key, json, data, version, removed })
     }
 }
 

@@ -4,6 +4,7 @@
 //! The first bytes steer (how the rest is cut into chunks), the others are input.
 
 use super::{
+    backend::PollRefresh,
     client::{self, decode_replies, encode_command},
     deflate::{self, Deflater, InflateError, Inflater, Window},
     fossil,
@@ -12,7 +13,7 @@ use super::{
     websocket::{Decoder, Event, Opcode, Options, Role, write_header, write_masked},
 };
 use crate::model::Protocol;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Takes any bytes; panics when something does not hold for them.
 pub type Target = fn(&[u8]);
@@ -26,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("protobuf_commands", protobuf_commands),
     ("v1_commands", v1_commands),
     ("sockjs", sockjs_frames),
+    ("backend", backend_answer),
     ("http_head", http_head),
 ];
 
@@ -228,6 +230,24 @@ pub fn v1_commands(input: &[u8]) {
             }
         }
         assert!(commands.next().is_none());
+    }
+}
+
+/// What a backend says of a shared poll: data that is called JSON can stand in a message, and what it names can be
+/// asked for.
+pub fn backend_answer(input: &[u8]) {
+    let Ok(refreshed) = PollRefresh::answer(input) else { return };
+    for item in refreshed.items.iter().filter(|item| item.json) {
+        assert!(item.data.as_deref().is_none_or(json::contains_only_json));
+    }
+    let items: Vec<_> = refreshed.items.iter().map(|item| (Arc::from(&*item.key), item.version)).collect();
+    let request = PollRefresh { channel: Arc::from(&*refreshed.epoch), items, versioned: true };
+    let body: serde_json::Value = serde_json::from_slice(&request.body()).expect("a request is JSON");
+    assert_eq!(body["channel"], *request.channel);
+    let asked = body["items"].as_array().expect("a list");
+    assert_eq!(asked.len(), request.items.len());
+    for (asked, (key, version)) in asked.iter().zip(&request.items) {
+        assert_eq!((&asked["key"], &asked["version"]), (&(&**key).into(), &(*version).into()));
     }
 }
 

@@ -69,6 +69,13 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         ]
         .map(<[u8]>::to_vec)
         .to_vec(),
+        "backend" => [
+            &br#"{"result":{"items":[{"key":"a","data":{"n":[1]},"version":2},{"key":"b","removed":true}],"epoch":"e"}}"#[..],
+            br#"{"result":{"items":[{"key":"\u00e9\n","b64data":"/w=="},{"key":"","data":null}]},"error":null}"#,
+            br#"{"error":{"code":1000,"message":"no"}}"#,
+        ]
+        .map(<[u8]>::to_vec)
+        .to_vec(),
         "sockjs" => [&br#"["{\"id\":1}","\ud83d\ude00 \n"]"#[..], b"[]", br#""one""#].map(<[u8]>::to_vec).to_vec(),
         "http_head" => [
             "GET /connection/websocket?cf_protocol=protobuf HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
