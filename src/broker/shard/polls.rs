@@ -266,9 +266,12 @@ impl Shard {
         self.polls.open.len()
     }
 
-    /// Keys that are tracked.
+    /// Keys that are tracked. Walks all channels, where any may be a shared poll.
     #[must_use]
     pub fn poll_keys(&self) -> usize {
+        if self.polls.rules.iter().all(Option::is_none) {
+            return 0;
+        }
         let polls = self.channels.iter().filter_map(|(_, channel)| channel.poll.as_deref());
         polls.map(Poll::len).sum()
     }
