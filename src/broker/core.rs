@@ -21,6 +21,7 @@ use super::{
     seam::{BackendResult, Effect},
     session::Session,
     shard::Shard,
+    sockjs::Visits,
     tracks::Tracks,
     users::{Place, Users},
 };
@@ -142,6 +143,7 @@ pub struct Core {
     pub(super) user_limits: Sharers<Arc<str>>,
     /// Connections that were answered with too many errors in this turn.
     pub(super) offenders: Vec<ConnKey>,
+    pub(super) visits: Visits,
     pub(super) anonymous: Arc<str>,
     /// Connections whose next command waits for credit, by the core that has none to give.
     pub(super) credit_waiters: Vec<VecDeque<ConnKey>>,
@@ -203,6 +205,7 @@ impl Core {
             sessions: SideTable::default(),
             clients: 0,
             users,
+            visits: Visits::new(&settings, seat.hash_key),
             denials,
             limits: RateLimits::new(&settings.client.rate_limit).map(Box::new),
             user_limits: Sharers::new(rng.next_u64()),
@@ -255,6 +258,9 @@ impl Core {
         self.pump();
         self.groups.close_all(&mut self.write, &mut self.counters);
         self.regroup();
+        if self.visits.next_deadline().is_some() {
+            self.serve_visits();
+        }
         if self.shard.next_poll().is_some() {
             self.shard.poll_due(self.now);
             self.effects.extend(self.shard.take_calls().map(Effect::CallBackend));
@@ -285,6 +291,7 @@ impl Core {
             self.shard.next_deadline(),
             self.shard.next_poll(),
             self.groups.next_deadline(),
+            self.visits.next_deadline(),
             blocked,
         ]
         .into_iter()
@@ -308,6 +315,7 @@ impl Core {
         self.groups.release(&mut self.counters);
         self.shard.expire_keys(self.now, &mut self.out);
         self.check_blocked();
+        self.check_visits();
     }
 
     /// Runs what this core asked itself and what held commands may go on, until nothing is left.
@@ -574,6 +582,8 @@ impl Core {
                 }
             }
             Mesh::Emulate { id, emulated } => self.on_emulate(from, id, &emulated),
+            Mesh::SockJs(asked) => self.on_sockjs(from, *asked),
+            Mesh::SockJsAnswer { call, answer } => self.on_sockjs_answer(from, call, *answer),
             Mesh::Survey { asker, id, survey } => self.on_survey(asker, id, &survey),
             Mesh::SurveyAnswer { id, answer } => self.on_survey_answer(id, *answer),
         }

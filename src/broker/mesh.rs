@@ -3,6 +3,8 @@
 //! - [`Ask`] goes to the core that owns a channel or a user and is answered exactly once with an [`Answer`].
 //!   Asks carry credit (see `core`), so the answers in flight are bounded.
 //! - [`Emulated`] goes to the core that has the session, carries credit as well, and is answered so.
+//! - [`SockJsAsked`] goes to the core that has the session; one that sends carries credit, one that receives may stay open as
+//!   long as its request.
 //! - [`Forward`] goes from the owner of a channel to the cores with subscribers.
 //! - [`Tell`] is control without an answer; it always fits.
 //! - [`Survey`] goes to several cores and is gathered. Where only the owner of a user knows which, it sends
@@ -14,7 +16,8 @@ use super::{
     emulation::SessionId,
     hub::HubKey,
     limits::Shared,
-    seam::{ApiRequest, CoreStats, Denial, PublishOptions, Suppressed},
+    seam::{ApiRequest, CoreStats, Denial, PublishOptions, SockJsAnswer, Suppressed},
+    sockjs::SockJsAsked,
 };
 use crate::{
     model::{ClientId, ClientInfo, ConnKey, CoreId, ErrorCode, Position, Publication},
@@ -51,6 +54,12 @@ pub enum Mesh {
     Emulate {
         id: AskKey,
         emulated: Box<Emulated>,
+    },
+    /// About a session of SockJS, to the core that has it.
+    SockJs(Box<SockJsAsked>),
+    SockJsAnswer {
+        call: u64,
+        answer: Box<SockJsAnswer>,
     },
     Tell(Tell),
     /// Answered to `asker`, which may not be who sent it.

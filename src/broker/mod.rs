@@ -22,6 +22,7 @@ mod regroup;
 pub mod seam;
 mod session;
 pub mod shard;
+mod sockjs;
 #[cfg(test)]
 mod tests;
 mod tracks;

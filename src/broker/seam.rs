@@ -33,6 +33,11 @@ pub enum Effect {
     /// Ask a backend, elsewhere and not here, and tell this core what it says
     /// ([`Core::on_backend`](super::core::Core::on_backend)).
     CallBackend(BackendCall),
+    /// Answers [`SockJsAsk`] number `call`.
+    SockJs {
+        call: u64,
+        answer: SockJsAnswer,
+    },
     /// Answers [`ApiRequest`] number `call`.
     ApiReply {
         call: u64,
@@ -227,6 +232,31 @@ pub enum ApiReply {
         cores: Vec<CoreStats>,
         cores_total: usize,
     },
+}
+
+/// What a request of SockJS over HTTP wants.
+#[derive(Debug)]
+pub enum SockJsAsk {
+    /// What the client is to be told, as soon as there is something. A session that is not known begins, for the user a
+    /// proxy vouches for.
+    Receive { user: Option<Arc<str>> },
+    /// What the client says, as it came.
+    Send { messages: Box<[u8]> },
+    /// Whoever asked to receive under this number has gone.
+    Leave { receiver: u64 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SockJsAnswer {
+    /// Lines; there may be more, for who asks again.
+    Frames(Vec<u8>),
+    /// Lines, and no more.
+    Last(Vec<u8>),
+    Sent,
+    /// Nobody has such a session.
+    Unknown,
+    /// There is no room for another one (`sockjs.http_sessions_max`), or the core that has it is far behind.
+    Full,
 }
 
 /// What one core tells about itself: `info`, `/metrics` and the balance of the cores are made of these.

@@ -3,7 +3,7 @@
 use super::{
     core::{Core, Seat, SessionStart},
     outbox::Framing,
-    seam::{ApiReply, ApiRequest, BackendCall, Effect, Overrides, PublishOptions, Target},
+    seam::{ApiReply, ApiRequest, BackendCall, Effect, Overrides, PublishOptions, SockJsAnswer, Target},
 };
 use crate::{
     config::{ChannelOptions, Namespace, Settings},
@@ -45,6 +45,7 @@ struct One {
     flow: Vec<(ConnKey, bool)>,
     fetches: Vec<Arc<str>>,
     calls: Vec<BackendCall>,
+    sockjs: Vec<(u64, SockJsAnswer)>,
     /// What the flush of the last turn wrote.
     written: Vec<(ConnKey, Vec<u8>)>,
 }
@@ -68,6 +69,7 @@ impl One {
             flow: vec![],
             fetches: vec![],
             calls: vec![],
+            sockjs: vec![],
             written: vec![],
         }
     }
@@ -102,6 +104,7 @@ impl One {
                 Effect::Resume(conn) => self.flow.push((conn, false)),
                 Effect::FetchKeys { endpoint } => self.fetches.push(endpoint),
                 Effect::CallBackend(call) => self.calls.push(call),
+                Effect::SockJs { call, answer } => self.sockjs.push((call, answer)),
             }
         }
         self.core.begin_flush();
@@ -540,6 +543,7 @@ mod keys;
 mod limits;
 mod maps;
 mod polls;
+mod sockjs;
 mod tokens;
 mod users;
 mod v1;

@@ -11,6 +11,7 @@ mod apply;
 mod centrifugo;
 mod check;
 mod choices;
+mod derived;
 mod duration;
 mod error;
 mod keys;

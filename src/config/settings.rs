@@ -485,6 +485,14 @@ sections! {
         enabled: bool = false, Rule::Any;
         /// Path below which the endpoints are.
         handler_prefix: String = "/connection/sockjs".into(), Rule::Path;
+        /// Bytes of a request with messages; more is answered 413.
+        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+        /// Bytes after which a streaming response ends, so that the memory of the page does; the client asks for the next one.
+        response_size_max: usize = 128 * KIB, SIZE;
+        /// How long a session over HTTP lives while its client asks for nothing.
+        disconnect_delay: Duration = seconds(5), WAIT;
+        /// Sessions over HTTP (streaming and polling) of one core; a further one is answered 503. Each costs some hundred bytes, used or not.
+        http_sessions_max: usize = 4096, Rule::Range(1, 1_000_000);
     }
 
     UniWebSocket {
@@ -624,25 +632,6 @@ impl Settings {
         settings.channel.allow_unknown_namespaces = true;
         settings.channel.without_namespace = ChannelOptions::dev();
         settings
-    }
-}
-
-impl Settings {
-    /// Whether there are clients whose commands come to `emulation.handler_prefix`.
-    #[must_use]
-    pub fn emulates(&self) -> bool {
-        self.http_stream.enabled || self.sse.enabled
-    }
-}
-
-impl WebSocket {
-    /// `websocket.decompressed_message_size_limit` as it is used.
-    #[must_use]
-    pub fn inflated_size_limit(&self) -> usize {
-        match self.decompressed_message_size_limit {
-            0 => self.message_size_limit.saturating_mul(10),
-            limit => limit,
-        }
     }
 }
 

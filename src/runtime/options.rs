@@ -39,6 +39,8 @@ pub struct Options {
     pub turn_time_max: Duration,
     /// Hand fresh connections to the core that has the fewest.
     pub balance: bool,
+    /// Connections get keys with indices from here on; those below are the driver's.
+    pub first_key: u32,
     /// Batches in flight from one core to another.
     pub mesh_batches_max: usize,
     /// Messages from other threads waiting for a core.
@@ -57,6 +59,7 @@ impl Default for Options {
             turn_completions_max: 1024,
             turn_time_max: Duration::from_micros(200),
             balance: true,
+            first_key: 0,
             mesh_batches_max: 64,
             inbox_messages_max: 1024,
         }

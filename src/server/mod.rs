@@ -195,6 +195,7 @@ fn runtime_options(settings: &Settings) -> Result<runtime::Options, ServeError> 
         turn_completions_max: runtime.turn_completions_max,
         turn_time_max: runtime.turn_time_max,
         balance: runtime.balance,
+        first_key: settings.sockjs.keys(),
         ..runtime::Options::default()
     })
 }

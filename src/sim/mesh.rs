@@ -108,6 +108,7 @@ impl World {
                 Answer::Error(_) => "mesh: answer Error",
                 _ => "mesh: answer",
             },
+            Mesh::SockJs(_) | Mesh::SockJsAnswer { .. } => "mesh: SockJs",
             Mesh::Forward { forward, .. } => match forward {
                 Forward::Publication(_) => "mesh: forward Publication",
                 Forward::Item(_) => "mesh: forward Item",

@@ -168,7 +168,7 @@ impl World {
                 }
                 Effect::Close { disconnect, .. } => panic!("a client is sent away: {disconnect:?}"),
                 Effect::ApiReply { reply, .. } => assert!(reply.is_ok(), "{reply:?}"),
-                Effect::Pause(_) | Effect::Resume(_) | Effect::FetchKeys { .. } => {}
+                Effect::Pause(_) | Effect::Resume(_) | Effect::FetchKeys { .. } | Effect::SockJs { .. } => {}
             }
         }
         core.begin_flush();

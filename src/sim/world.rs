@@ -248,6 +248,7 @@ impl World {
                 Effect::Close { conn, disconnect } => self.close(at, conn, &disconnect),
                 Effect::ApiReply { call, reply } => self.on_api_reply(call, reply),
                 Effect::CallBackend(call) => panic!("nobody polls, and a backend is asked {call:?}"),
+                Effect::SockJs { call, .. } => panic!("nobody asked {call}"),
                 Effect::FetchKeys { endpoint } => panic!("nobody has a token, and {endpoint} is asked"),
             }
         }

@@ -62,6 +62,13 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// One that never hands out keys with an index below `first`.
+    #[must_use]
+    pub fn beginning_at(first: u32) -> Self {
+        let slot = |_| Slot { generation: 0, state: State::Free(u32::MAX) };
+        Self { slots: (0..first).map(slot).collect(), free_head: u32::MAX, len: 0 }
+    }
+
     /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {

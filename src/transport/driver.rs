@@ -5,6 +5,7 @@ use super::{
     gate::{Gate, TurnedAway},
     http::{Identity, Site},
     log::Log,
+    sockjs::{Feed, Receiving},
     stream::Stream,
     timer::{Fired, Timer},
     websocket::WebSocket,
@@ -95,6 +96,8 @@ pub(super) enum Conn {
     Http(Box<HttpConn>),
     WebSocket(WebSocket),
     Stream(Stream),
+    /// A response that carries a session of SockJS.
+    Feed(Box<Feed>),
     /// Nothing is read any more; what waits is written until the deadline.
     Closing(Timer),
 }
@@ -119,6 +122,8 @@ pub struct CoreDriver {
     pub(super) wheel: Wheel,
     pub(super) now: Now,
     pub(super) calls: Slab<Asked>,
+    /// Connections that wait for what a session of SockJS is told.
+    pub(super) receiving: SideTable<Box<Receiving>>,
     /// Calls for the state of the cores, made at the end of the turn.
     pub(super) infos: Vec<Key>,
     /// HTTP connections with responses that are not handed to the broker's outbox yet.
@@ -184,6 +189,7 @@ impl CoreDriver {
             wheel: Wheel::new(now.ms),
             now,
             calls: Slab::default(),
+            receiving: SideTable::default(),
             infos: Vec::new(),
             feeding: Vec::new(),
             orders: Vec::new(),
@@ -223,6 +229,7 @@ impl CoreDriver {
             self.wheel.insert(at_ms, conn.to_bits());
         }
         self.leave(conn);
+        self.stop_receiving(conn);
         self.conns.insert(conn, Conn::Closing(timer));
         self.core.close_after_drain(conn, last);
     }
@@ -231,6 +238,7 @@ impl CoreDriver {
     pub(super) fn cut(&mut self, conn: ConnKey, how: Close) {
         self.core.end_session(conn);
         self.leave(conn);
+        self.stop_receiving(conn);
         self.conns.insert(conn, Conn::Closing(Timer::default()));
         self.orders.push((conn, Order::Close(how)));
     }
@@ -243,7 +251,7 @@ impl CoreDriver {
             let outcome = match self.conns.get_mut(conn) {
                 Some(Conn::Http(http)) => http.timer.fired(self.now.ms),
                 Some(Conn::Closing(timer)) => timer.fired(self.now.ms),
-                Some(Conn::WebSocket(_) | Conn::Stream(_)) | None => Fired::Stale,
+                Some(Conn::WebSocket(_) | Conn::Stream(_) | Conn::Feed(_)) | None => Fired::Stale,
             };
             match (outcome, self.conns.get(conn)) {
                 (Fired::Again(at_ms), _) => self.wheel.insert(at_ms, bits),
@@ -276,6 +284,7 @@ impl CoreDriver {
                     }
                     Effect::CallBackend(call) => self.call_backend(call),
                     Effect::ApiReply { call, reply } => self.on_reply(Key::from_bits(call), reply),
+                    Effect::SockJs { call, answer } => self.on_sockjs_answer(Key::from_bits(call), answer),
                 }
             }
         }
@@ -298,7 +307,7 @@ impl CoreDriver {
             Some(Conn::WebSocket(_)) => self.close_websocket(conn, disconnect),
             Some(Conn::Stream(_)) => self.close_stream(conn, disconnect),
             // Half a response is worse than none.
-            Some(Conn::Http(_)) => {
+            Some(Conn::Http(_) | Conn::Feed(_)) => {
                 self.core.drop_queue(conn);
                 self.cut(conn, Close::Reset);
             }

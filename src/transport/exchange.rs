@@ -68,17 +68,18 @@ impl HttpConn {
 /// A broker call somebody waits for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
-    conn: ConnKey,
-    exchange: u64,
-    about: About,
+    pub conn: ConnKey,
+    pub exchange: u64,
+    pub about: About,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum About {
+pub(super) enum About {
     Metrics,
     /// A step of a call of the server API.
     Call(usize),
     Emulation,
+    SockJs,
 }
 
 impl CoreDriver {
@@ -103,6 +104,7 @@ impl CoreDriver {
                     self.core.emulate(call.to_bits(), &session, &commands);
                     self.late = true;
                 }
+                Next::SockJs { exchange, session, ask } => self.ask_sockjs(conn, exchange, &session, ask),
                 Next::Stream(start) => return self.start_stream(conn, *start),
                 Next::Upgrade(upgrade) => return self.upgrade(conn, &upgrade),
             }
@@ -169,6 +171,7 @@ impl CoreDriver {
                 state.http.answer_metrics(exchange, response);
             }
             About::Emulation => state.http.answer_emulation(exchange, reply.map(|_| ())),
+            About::SockJs => {}
             About::Call(step) => {
                 state.http.answer_call(exchange, step, reply, &self.site, self.now);
                 self.start_calls(conn, exchange);
@@ -263,7 +266,7 @@ impl CoreDriver {
 
     /// The connection is not HTTP any more once `head` is sent, behind the answers that are owed. Returns what
     /// came behind the request.
-    fn leave_http(&mut self, conn: ConnKey, head: &[u8]) -> Vec<u8> {
+    pub(super) fn leave_http(&mut self, conn: ConnKey, head: &[u8]) -> Vec<u8> {
         let Some(Conn::Http(state)) = self.conns.get_mut(conn) else { return Vec::new() };
         let rest = state.http.take_input();
         if state.paused {
@@ -277,11 +280,14 @@ impl CoreDriver {
     }
 
     fn start_stream(&mut self, conn: ConnKey, start: StreamStart) {
-        let StreamStart { plan, commands } = start;
-        if let Err(reason) = self.enter(conn, plan.client) {
-            let response = Response::error(503).with_fields(&plan.cors);
-            return self.turn_away(conn, plan.client, reason, response);
+        if let Err(reason) = self.enter(conn, start.plan.client) {
+            let response = Response::error(503).with_fields(&start.plan.cors);
+            return self.turn_away(conn, start.plan.client, reason, response);
         }
+        if let Some(session) = start.plan.sockjs.clone() {
+            return self.start_feed(conn, start, session);
+        }
+        let StreamStart { plan, commands } = start;
         let head = plan.head(self.site.date.at(self.now.unix_ms));
         self.leave_http(conn, &head);
         let uplink = plan.uplink;

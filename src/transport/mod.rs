@@ -10,6 +10,7 @@ mod exchange;
 mod gate;
 mod http;
 mod log;
+mod sockjs;
 mod stream;
 mod timer;
 pub mod tls;

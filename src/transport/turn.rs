@@ -72,6 +72,8 @@ impl CoreDriver {
             if let Some(Conn::Http(http)) = self.conns.get_mut(conn) {
                 http.feeding = false;
                 self.pump_http(conn);
+            } else {
+                self.feed_again(conn);
             }
         }
     }
@@ -209,7 +211,7 @@ impl Driver for CoreDriver {
                 http.http.push(bytes);
                 self.pump_http(conn);
             }
-            Some(Conn::Stream(_) | Conn::Closing(_)) | None => {}
+            Some(Conn::Stream(_) | Conn::Feed(_) | Conn::Closing(_)) | None => {}
         }
     }
 
@@ -218,6 +220,10 @@ impl Driver for CoreDriver {
             End::Eof => Close::Graceful { linger_ms: 0 },
             End::Error(_) => Close::Reset,
         };
+        // Nobody reads what a poll would be answered.
+        if self.receiving.get(conn).is_some() {
+            return self.cut(conn, how);
+        }
         match (self.conns.get_mut(conn), end) {
             // What was asked before the end is still answered.
             (Some(Conn::Http(http)), End::Eof) => {
@@ -239,6 +245,7 @@ impl Driver for CoreDriver {
         self.core.end_session(conn);
         self.core.released(conn);
         self.leave(conn);
+        self.stop_receiving(conn);
         self.conns.remove(conn);
     }
 

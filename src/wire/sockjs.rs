@@ -12,18 +12,24 @@ pub const GREETING: &str = "Welcome to SockJS!\n";
 
 /// What a path below the prefix asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
+pub enum Call<'a> {
     Greeting,
     /// What this server can do.
     Info,
     /// A WebSocket without SockJS inside.
     RawWebSocket,
     WebSocket,
+    /// What the session with this id is told, in one response or in one without an end.
+    Xhr(&'a str),
+    XhrStreaming(&'a str),
+    EventSource(&'a str),
+    /// What its client says.
+    XhrSend(&'a str),
 }
 
 /// Reads the path behind the prefix; `None`: nothing is there. Iframe transports are not.
 #[must_use]
-pub fn call(path: &str) -> Option<Call> {
+pub fn call(path: &str) -> Option<Call<'_>> {
     match path {
         "" | "/" => return Some(Call::Greeting),
         "/info" => return Some(Call::Info),
@@ -38,6 +44,10 @@ pub fn call(path: &str) -> Option<Call> {
     }
     match transport {
         "websocket" => Some(Call::WebSocket),
+        "xhr" => Some(Call::Xhr(session)),
+        "xhr_streaming" => Some(Call::XhrStreaming(session)),
+        "eventsource" => Some(Call::EventSource(session)),
+        "xhr_send" => Some(Call::XhrSend(session)),
         _ => None,
     }
 }
@@ -94,6 +104,10 @@ mod tests {
             ("/info/", None),
             ("/websocket", Some(Call::RawWebSocket)),
             ("/000/abc/websocket", Some(Call::WebSocket)),
+            ("/000/abc/xhr", Some(Call::Xhr("abc"))),
+            ("/000/abc/xhr_streaming", Some(Call::XhrStreaming("abc"))),
+            ("/000/abc/eventsource", Some(Call::EventSource("abc"))),
+            ("/000/abc/xhr_send", Some(Call::XhrSend("abc"))),
             ("/000/abc/websocket/", None),
             ("/000//websocket", None),
             ("//abc/websocket", None),

@@ -27,6 +27,8 @@ pub enum Framing {
     Events(Body),
     /// JSON messages as the strings of a SockJS array, in a text frame.
     SockJs,
+    /// The same in a line of its own, which waits for a request that takes it.
+    SockJsLine,
 }
 
 /// How an HTTP client knows the end of a response's body.
@@ -71,7 +73,11 @@ impl Framing {
     pub const fn has_frames(self) -> bool {
         !matches!(
             self,
-            Self::Raw | Self::Lines(Body::ToEnd) | Self::Delimited(Body::ToEnd) | Self::Events(Body::ToEnd)
+            Self::Raw
+                | Self::Lines(Body::ToEnd)
+                | Self::Delimited(Body::ToEnd)
+                | Self::Events(Body::ToEnd)
+                | Self::SockJsLine
         )
     }
 
@@ -94,7 +100,7 @@ impl Framing {
                 encode(out);
                 keep_one_line(&mut out[from..]);
             }
-            Self::SockJs => {
+            Self::SockJs | Self::SockJsLine => {
                 if out.len() > frame_start {
                     out.extend_from_slice(b"\",\"");
                 }
@@ -128,6 +134,7 @@ impl Framing {
             | Self::DeflateText(_)
             | Self::DeflateBinary(_) => websocket_header_len(payload_len),
             Self::SockJs => websocket_header_len(self.wrapped_len(payload_len)) + self.prefix().len(),
+            Self::SockJsLine => self.prefix().len(),
             Self::Lines(_) | Self::Delimited(_) | Self::Events(_) => {
                 let prefix = self.prefix().len();
                 prefix + self.chunk_len(payload_len).map_or(0, |len| hex_digits(len) + 2)
@@ -146,6 +153,7 @@ impl Framing {
             Self::Events(Body::Chunked) => b"\n\n\r\n",
             Self::Events(Body::ToEnd) => b"\n\n",
             Self::SockJs => b"\"]",
+            Self::SockJsLine => b"\"]\n",
             _ => b"",
         }
     }
@@ -154,7 +162,7 @@ impl Framing {
     const fn prefix(self) -> &'static [u8] {
         match self {
             Self::Events(_) => b"data: ",
-            Self::SockJs => b"a[\"",
+            Self::SockJs | Self::SockJsLine => b"a[\"",
             _ => b"",
         }
     }
@@ -181,6 +189,7 @@ impl Framing {
             Self::Raw => return,
             Self::WebSocketText | Self::WebSocketMessage | Self::DeflateText(_) => 1,
             Self::WebSocketBinary | Self::DeflateBinary(_) => 2,
+            Self::SockJsLine => return out.copy_from_slice(self.prefix()),
             Self::SockJs => {
                 let (header, prefix) = out.split_at_mut(out.len() - self.prefix().len());
                 prefix.copy_from_slice(self.prefix());
@@ -246,6 +255,7 @@ impl Framing {
     pub const fn heartbeat(self) -> &'static [u8] {
         match self {
             Self::SockJs => b"\x81\x01h",
+            Self::SockJsLine => b"h\n",
             _ => b"",
         }
     }
@@ -372,6 +382,7 @@ mod tests {
         check(Framing::Events(Body::ToEnd), b"{}", b"data: {}\n\n");
         check(Framing::Raw, b"{}", b"{}");
         check(Framing::SockJs, b"{}", b"\x81\x07a[\"{}\"]");
+        check(Framing::SockJsLine, b"{}", b"a[\"{}\"]\n");
         check(Framing::SockJs, &[b'x'; 121], &[&b"\x81\x7e\0\x7ea[\""[..], &[b'x'; 121], b"\"]"].concat());
         assert_eq!(Framing::Events(Body::Chunked).wrap(b"\r\n"), b"2\r\n\r\n\r\n");
         assert_eq!(Framing::Events(Body::ToEnd).wrap(b"\r\n"), b"\r\n");

@@ -13,6 +13,7 @@
 mod closing;
 mod flush;
 mod framing;
+mod parked;
 mod queue;
 mod segments;
 #[cfg(test)]
@@ -131,6 +132,8 @@ pub struct WritePath {
     /// The dirty list names connections with nothing to write.
     stale: bool,
     slow: Vec<ConnKey>,
+    /// Keys without a connection for which something was queued.
+    parked_ready: Vec<ConnKey>,
     drained: Vec<ConnKey>,
     segments: Segments,
     queues: Vec<Queue>,
@@ -153,6 +156,7 @@ impl WritePath {
             dirty: Vec::new(),
             stale: false,
             slow: Vec::new(),
+            parked_ready: Vec::new(),
             drained: Vec::new(),
             segments: Segments::new(limits.segment_size),
             queues: Vec::new(),
@@ -340,6 +344,12 @@ impl WritePath {
             self.empty(conn);
         } else if framing != Framing::Raw && queue.waiting() > self.queue_max() {
             self.mark_slow(conn);
+        }
+        if framing == Framing::SockJsLine
+            && let Some(queue) = self.queue_of(conn)
+            && !std::mem::replace(&mut self.queues[queue].listed, true)
+        {
+            self.parked_ready.push(conn);
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Queue {
     holding: bool,
     /// Place among those who hold segments.
     pub held_as: Option<u64>,
+    /// Without a connection: its key is listed as one for which something was queued.
+    pub listed: bool,
 }
 
 /// The last frame among the private bytes, to which messages can be added.
@@ -325,7 +327,7 @@ impl Queue {
         self.private.clear();
         (self.sent, self.pending) = (0, 0);
         (self.frame, self.since, self.held_as) = (None, None, None);
-        (self.blocked, self.holding) = (false, false);
+        (self.blocked, self.holding, self.listed) = (false, false, false);
     }
 
     /// Gives its memory back.

@@ -465,7 +465,9 @@ impl Core {
                 3501 => self.counters.increment(Counter::DisconnectsBadRequest),
                 _ => {}
             }
-            self.effects.push(Effect::Close { conn, disconnect });
+            if !self.end_visit(conn, &disconnect) {
+                self.effects.push(Effect::Close { conn, disconnect });
+            }
         }
         Step::Ended
     }

@@ -6,7 +6,7 @@ use crate::{
     broker::core::Core,
     model::{ConnKey, Disconnect},
     stdx::{slab::Key, wheel::on_grid},
-    wire::client,
+    wire::client::{self, Dialect},
 };
 
 /// An empty WebSocket ping frame.
@@ -93,19 +93,21 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.due_ms = next_ms;
         session.pings_out = session.pings_out.saturating_add(1);
-        let bare = session.is_bare();
-        // Who only listens has nothing to answer with but the frames of a WebSocket.
-        let answers = !bare || session.websocket_pings;
+        let (bare, websocket) = (session.is_bare(), session.websocket_pings);
+        // Who only listens has nothing to answer with but the frames of a WebSocket, as has who pings by itself.
+        let mute = bare || matches!(session.dialect, Dialect::V1(_));
         // A ping behind an unanswered one does not give the peer more time.
-        if answers && pong_timeout_ms > 0 && session.pong_due_ms == 0 {
+        if (websocket || !mute) && pong_timeout_ms > 0 && session.pong_due_ms == 0 {
             session.pong_due_ms = now_ms + pong_timeout_ms;
         }
-        let (protocol, framing, websocket) = (session.protocol, session.framing, session.websocket_pings);
-        if websocket {
+        let (protocol, framing, dialect) = (session.protocol, session.framing, session.dialect);
+        if matches!(dialect, Dialect::V1(_)) && !framing.heartbeat().is_empty() {
             self.write.raw(conn, framing.heartbeat());
+        }
+        if websocket {
             self.write.raw(conn, &WEBSOCKET_PING);
         }
-        if !websocket || bare {
+        if bare || !websocket && !mute {
             self.write.message(conn, |out, frame_start| {
                 framing.add(protocol, out, frame_start, |out| out.extend_from_slice(client::ping(protocol)));
             });

@@ -5,7 +5,10 @@
 use super::{Session, Step};
 use crate::{
     auth::SubscribeClaims,
-    broker::core::{Core, Uplink},
+    broker::{
+        core::{Core, Uplink},
+        outbox::Framing,
+    },
     config::ProtocolV1,
     model::{ClientId, ConnKey, Disconnect, ErrorCode, Unsubscribe},
     wire::client::{
@@ -45,7 +48,7 @@ impl Core {
             session.dialect = Dialect::V1(positions);
             session.reads_numbers = false;
             // They ping the server by the protocol; the server pings them by frames.
-            session.websocket_pings = true;
+            session.websocket_pings = session.framing != Framing::SockJsLine;
             return Step::Again;
         }
         self.break_protocol(conn)

@@ -143,7 +143,7 @@ impl Sockets {
             buffers,
             backend,
             scratch: vec![0; scratch].into(),
-            conns: Slab::default(),
+            conns: Slab::beginning_at(options.first_key),
             generations: Vec::new(),
             listeners: accept::listeners(listeners, backend)?,
             handed_over: Vec::new(),

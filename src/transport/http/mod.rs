@@ -25,10 +25,11 @@ use self::{
 };
 use crate::{
     api::Call,
-    broker::seam::{ApiReply, ApiRequest},
+    broker::seam::{ApiReply, ApiRequest, SockJsAnswer, SockJsAsk},
     model::{ErrorCode, Now, Protocol},
     wire::client::decode_emulation,
     wire::http::{BodyDecoder, CONTINUE, EMPTY_HEADER, Framing, HeadLimits, Request, parse_head},
+    wire::sockjs,
 };
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -71,6 +72,8 @@ enum State {
     Metrics,
     /// Waits for the session to have its commands; for the response then.
     Emulation(Fields),
+    /// Waits for what its session is told, or has heard.
+    SockJs(Fields),
     /// A session begins once this is the first.
     Stream(Box<StreamStart>),
     /// `100 Continue`; not an answer yet.
@@ -89,6 +92,8 @@ pub enum Next {
     Metrics(u64),
     /// Hand these commands to their session: see [`Http::answer_emulation`].
     Emulate { exchange: u64, session: String, commands: Vec<u8> },
+    /// Ask about this session of SockJS: see [`Http::answer_sockjs`].
+    SockJs { exchange: u64, session: String, ask: SockJsAsk },
     /// The response is a session from here on.
     Stream(Box<StreamStart>),
     /// Not HTTP any more. What follows the head is in [`Http::take_input`].
@@ -417,6 +422,24 @@ impl Http {
         }
     }
 
+    /// What became of a question about a session of SockJS.
+    pub fn answer_sockjs(&mut self, number: u64, answer: SockJsAnswer) {
+        if let Some(exchange) = self.exchange(number)
+            && let State::SockJs(cors) = &exchange.state
+        {
+            let fresh = [("Cache-Control", "no-store, no-cache, no-transform, must-revalidate, max-age=0")];
+            let response = match answer {
+                SockJsAnswer::Frames(lines) | SockJsAnswer::Last(lines) => {
+                    Response::new(200, response::JAVASCRIPT, lines).with(&fresh)
+                }
+                SockJsAnswer::Sent => Response::new(204, "", Vec::new()).with(&fresh),
+                SockJsAnswer::Unknown => Response::error(404),
+                SockJsAnswer::Full => Response::error(503),
+            };
+            exchange.state = State::Done(response.with_fields(cors));
+        }
+    }
+
     /// The session that is next, if one is.
     fn take_stream(&mut self) -> Option<Box<StreamStart>> {
         if !matches!(self.exchanges.front()?.state, State::Stream(_)) {
@@ -434,7 +457,10 @@ impl Http {
         loop {
             match self.exchanges.front_mut() {
                 Some(Exchange { state: State::Call(call), .. }) if !call.is_finished() => return,
-                Some(Exchange { state: State::Metrics | State::Emulation(_) | State::Stream(_), .. })
+                Some(Exchange {
+                    state: State::Metrics | State::Emulation(_) | State::SockJs(_) | State::Stream(_),
+                    ..
+                })
                 | None => {
                     return;
                 }
@@ -452,7 +478,7 @@ impl Http {
                     Response::new(status, response::JSON, body)
                 }
                 State::Done(response) => response,
-                State::Metrics | State::Emulation(_) | State::Stream(_) => return,
+                State::Metrics | State::Emulation(_) | State::SockJs(_) | State::Stream(_) => return,
             };
             response.write(&mut self.output, site.date.at(now.unix_ms), manner);
         }
@@ -491,7 +517,22 @@ fn begin(plan: Plan, manner: &mut Manner, body: &[u8], number: u64, site: &Site)
             }
             Err(status) => (State::Done(Response::new(status, "", Vec::new()).with_fields(&cors)), None),
         },
+        Plan::SockJs { sends: true, cors, .. } if body.is_empty() => {
+            (payload_error("Payload expected.", &cors), None)
+        }
+        Plan::SockJs { sends: true, cors, .. } if sockjs::decode_messages(body).is_err() => {
+            (payload_error("Broken JSON encoding.", &cors), None)
+        }
+        Plan::SockJs { session, sends, user, cors } => {
+            let messages = body.into();
+            let ask = if sends { SockJsAsk::Send { messages } } else { SockJsAsk::Receive { user } };
+            (State::SockJs(cors), Some(Next::SockJs { exchange: number, session, ask }))
+        }
     }
+}
+
+fn payload_error(text: &str, cors: &Fields) -> State {
+    State::Done(Response::new(500, response::TEXT, format!("{text}\n")).with_fields(cors))
 }
 
 /// Session and commands of a request, or the status that says what is wrong with it.

@@ -4,6 +4,7 @@ use crate::wire::http::{self, Version, reason_phrase};
 use std::borrow::Cow;
 
 pub const JSON: &str = "application/json";
+pub const JAVASCRIPT: &str = "application/javascript; charset=UTF-8";
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
 /// More header fields of a response, name and value.

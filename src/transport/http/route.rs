@@ -15,7 +15,7 @@ pub enum Route<'a> {
     /// Commands of clients of the two.
     Emulation,
     /// SockJS.
-    SockJs(Call),
+    SockJs(Call<'a>),
     /// Clients that only listen.
     UniWebSocket,
     UniHttpStream,
@@ -40,7 +40,8 @@ impl Route<'_> {
             Self::WebSocket | Self::UniWebSocket | Self::SockJs(Call::WebSocket | Call::RawWebSocket) => {
                 "GET"
             }
-            Self::SockJs(Call::Info) => "GET, OPTIONS",
+            Self::SockJs(Call::Info | Call::EventSource(_)) => "GET, OPTIONS",
+            Self::SockJs(Call::Xhr(_) | Call::XhrStreaming(_) | Call::XhrSend(_)) => "POST, OPTIONS",
             Self::Index | Self::Health | Self::Metrics | Self::SockJs(Call::Greeting) | Self::NotFound => {
                 "GET, HEAD"
             }
@@ -57,7 +58,13 @@ impl Route<'_> {
                 | Self::UniHttpStream
                 | Self::UniSse
                 | Self::Emulation
-                | Self::SockJs(Call::Info)
+                | Self::SockJs(
+                    Call::Info
+                        | Call::Xhr(_)
+                        | Call::XhrStreaming(_)
+                        | Call::EventSource(_)
+                        | Call::XhrSend(_)
+                )
         )
     }
 

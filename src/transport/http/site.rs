@@ -91,6 +91,13 @@ pub enum Plan {
         protocol: Protocol,
         cors: Fields,
     },
+    /// What a client of SockJS is told next, or what it says.
+    SockJs {
+        session: String,
+        sends: bool,
+        user: Option<Arc<str>>,
+        cors: Fields,
+    },
 }
 
 impl Plan {
@@ -98,7 +105,7 @@ impl Plan {
     pub fn cors(&self) -> &[(&'static str, Cow<'static, str>)] {
         match self {
             Self::Stream(plan) => &plan.cors,
-            Self::Emulation { cors, .. } => cors,
+            Self::Emulation { cors, .. } | Self::SockJs { cors, .. } => cors,
             Self::Answer(_) | Self::Metrics | Self::Api { .. } => &[],
         }
     }
@@ -108,6 +115,7 @@ impl Plan {
         match self {
             Self::Stream(plan) => plan.body_max,
             Self::Emulation { .. } => settings.emulation.max_request_body_size,
+            Self::SockJs { .. } => settings.sockjs.max_request_body_size,
             Self::Answer(_) | Self::Metrics | Self::Api { .. } => settings.http_server.body_size_max,
         }
     }
@@ -242,10 +250,29 @@ impl Site {
                 Ok(upgrade) => Target::Upgrade(Box::new(upgrade)),
                 Err(response) => answer(response),
             },
-            Route::HttpStream | Route::Sse | Route::UniHttpStream | Route::UniSse if self.draining => {
+            Route::HttpStream
+            | Route::Sse
+            | Route::UniHttpStream
+            | Route::UniSse
+            | Route::SockJs(Call::Xhr(_) | Call::XhrStreaming(_) | Call::EventSource(_))
+                if self.draining =>
+            {
                 answer(Response::error(503).with_fields(&cors))
             }
-            Route::HttpStream | Route::Sse | Route::UniHttpStream | Route::UniSse => {
+            Route::SockJs(Call::Xhr(session)) => Target::Plan(Plan::SockJs {
+                session: session.to_owned(),
+                sends: false,
+                user: self.header_user(request),
+                cors,
+            }),
+            Route::SockJs(Call::XhrSend(session)) => {
+                Target::Plan(Plan::SockJs { session: session.to_owned(), sends: true, user: None, cors })
+            }
+            Route::HttpStream
+            | Route::Sse
+            | Route::UniHttpStream
+            | Route::UniSse
+            | Route::SockJs(Call::XhrStreaming(_) | Call::EventSource(_)) => {
                 let plan = StreamPlan::new(
                     &self.settings,
                     route,

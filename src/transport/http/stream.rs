@@ -14,9 +14,13 @@ use crate::{
     wire::{
         client::decode_connect,
         http::{self, Request, Version, parameter},
+        sockjs::Call,
     },
 };
 use std::{net::IpAddr, sync::Arc};
+
+/// Bytes in front of a streaming response of SockJS, the newline included.
+const PRELUDE_LEN: usize = 2049;
 
 /// What the head of the request says.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub struct StreamPlan {
     /// For pages of other origins.
     pub cors: Fields,
     pub body_max: usize,
+    /// The response is not a session itself, but carries the one of SockJS with this id.
+    pub sockjs: Option<String>,
     /// Commands in the query; otherwise they are the body.
     query: Option<String>,
     content_type: &'static str,
@@ -60,11 +66,21 @@ impl StreamPlan {
         let (uplink, body_max) = match route {
             Route::Sse => (Uplink::Requests, settings.sse.max_request_body_size),
             Route::UniSse => (Uplink::None, settings.uni_sse.max_request_body_size),
+            Route::SockJs(_) => (Uplink::Requests, settings.sockjs.max_request_body_size),
             Route::UniHttpStream => (Uplink::None, settings.uni_http_stream.max_request_body_size),
             _ => (Uplink::Requests, settings.http_stream.max_request_body_size),
         };
+        let sockjs = match route {
+            Route::SockJs(Call::XhrStreaming(session) | Call::EventSource(session)) => {
+                Some(session.to_owned())
+            }
+            _ => None,
+        };
         let (protocol, framing, content_type) = match (route, content_protocol(request)) {
-            (Route::Sse | Route::UniSse, _) => {
+            (Route::SockJs(Call::XhrStreaming(_)), _) => {
+                (Protocol::Json, Framing::Delimited(body), super::response::JAVASCRIPT)
+            }
+            (Route::Sse | Route::UniSse | Route::SockJs(_), _) => {
                 (Protocol::Json, Framing::Events(body), "text/event-stream; charset=utf-8")
             }
             (Route::HttpStream, Protocol::Protobuf) => {
@@ -73,7 +89,9 @@ impl StreamPlan {
             _ => (Protocol::Json, Framing::Lines(body), "application/json; charset=utf-8"),
         };
         let mut query = None;
-        if request.method == "GET" {
+        if sockjs.is_some() {
+            query = Some(String::new());
+        } else if request.method == "GET" {
             match parameter(request.query, "cf_connect") {
                 Some(commands) if !commands.is_empty() => query = Some(commands.into_owned()),
                 // Who only listens may have nothing to say.
@@ -82,7 +100,19 @@ impl StreamPlan {
             }
         }
         let version = request.version;
-        Ok(Self { protocol, framing, uplink, cors, body_max, query, content_type, version, client, user })
+        Ok(Self {
+            protocol,
+            framing,
+            uplink,
+            cors,
+            body_max,
+            sockjs,
+            query,
+            content_type,
+            version,
+            client,
+            user,
+        })
     }
 
     /// The request is complete.
@@ -98,6 +128,15 @@ impl StreamPlan {
             return Err(Response::error(400).with_fields(&self.cors));
         }
         Ok(StreamStart { plan: self, commands })
+    }
+
+    /// Of a response that carries a session of SockJS: how its body ends, and whether it is one of events.
+    pub fn feed(&self) -> (Body, bool) {
+        match self.framing {
+            Framing::Events(body) => (body, true),
+            Framing::Delimited(body) => (body, false),
+            _ => (Body::ToEnd, false),
+        }
     }
 
     /// Head of the response, and what its body begins with.
@@ -128,6 +167,11 @@ impl StreamPlan {
         if let Framing::Events(_) = self.framing {
             // Some proxies let nothing through before they have seen part of the body.
             out.extend_from_slice(&self.framing.wrap(b"\r\n"));
+        } else if self.sockjs.is_some() {
+            // The same for browsers, that SockJS asks for.
+            let mut prelude = [b'h'; PRELUDE_LEN];
+            prelude[PRELUDE_LEN - 1] = b'\n';
+            out.extend_from_slice(&self.framing.wrap(&prelude));
         }
         out
     }

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { after, before, describe, test } from 'node:test';
 import WebSocket from 'ws';
+import { Browser } from '../lib/browser.mjs';
 import { LATE_JSON, OldPeer, heard } from '../lib/old.mjs';
 import { Proxy } from '../lib/proxy.mjs';
 import { JSON_SDK, Peer } from '../lib/sdk.mjs';
@@ -11,8 +12,9 @@ import { Server } from '../lib/server.mjs';
 import { SECRET, token } from '../lib/token.mjs';
 import { channel, range, until } from '../lib/util.mjs';
 
-const SockJS = createRequire(import.meta.url)('sockjs-client');
-const TRANSPORTS = ['websocket'];
+const require = createRequire(import.meta.url);
+const SockJS = require('sockjs-client');
+const TRANSPORTS = ['websocket', 'xhr-streaming', 'eventsource', 'xhr-polling'];
 const ORIGIN = 'https://page.example';
 
 let server;
@@ -85,6 +87,15 @@ for (const transport of TRANSPORTS) {
         await server.publish(name, 1);
         await until(() => room.data.length === 1, 'before the cut');
         proxy.cut();
+        if (transport === 'eventsource') {
+          // An EventSource comes back by itself, to the same session.
+          await until(() => proxy.refused > 0, 'it tried');
+          proxy.mend();
+          for (const n of range(2, 9)) await server.publish(name, n);
+          await until(() => room.data.length === 9, 'the rest');
+          assert.deepEqual([heard(LATE_JSON, room), old.connected.length], [range(1, 9), 1]);
+          return;
+        }
         for (const n of range(2, 9)) await server.publish(name, n);
         await until(() => old.disconnected.length === 1 && proxy.refused > 0, 'it noticed');
         proxy.mend();
@@ -171,4 +182,84 @@ test('what is asked first, and by whom', async () => {
   }
   const refused = session('/0/a/websocket', { origin: 'https://other.example' });
   await assert.rejects(refused, /403/);
+});
+
+test('polling by hand: CORS, statuses, sessions on whatever core', async () => {
+  const post = (path, body = '', headers = {}) => fetch(at() + path, { method: 'POST', body, headers: { Origin: ORIGIN, ...headers } });
+  const opened = await post('/0/polled/xhr');
+  assert.deepEqual([opened.status, await opened.text()], [200, 'o\n']);
+  assert.match(opened.headers.get('content-type'), /^application\/javascript/);
+  assert.equal(opened.headers.get('access-control-allow-origin'), ORIGIN);
+  const sent = await post('/0/polled/xhr_send', JSON.stringify(['{"id":1,"connect":{}}']));
+  assert.deepEqual([sent.status, await sent.text()], [204, '']);
+  assert.match(await (await post('/0/polled/xhr')).text(), /^a\["\{\\"id\\":1,\\"connect\\":/);
+  for (const [path, body, status] of [
+    ['/0/polled/xhr_send', '', 500],
+    ['/0/polled/xhr_send', '["', 500],
+    ['/0/polled/xhr_send', 'x'.repeat(70_000), 413],
+    ['/0/nobody/xhr_send', '[]', 404],
+  ]) {
+    assert.equal((await post(path, body)).status, status, `${path} ${body.slice(0, 9)}`);
+  }
+  // Each on a connection of its own.
+  for (let id = 2; id < 12; id += 1) {
+    await post('/0/polled/xhr_send', JSON.stringify([`{"id":${id},"rpc":{}}`]), { Connection: 'close' });
+    assert.match(await (await post('/0/polled/xhr', '', { Connection: 'close' })).text(), new RegExp(`"id\\\\":${id},`));
+  }
+  // One waits; the other, whichever comes second, is told so.
+  const both = range(1, 2).map(async () => (await post('/0/polled/xhr', '', { Connection: 'close' })).text());
+  assert.equal(await Promise.race(both), 'c[2010,"Another connection still open"]\n');
+  await post('/0/polled/xhr_send', JSON.stringify(['nonsense']));
+  assert.ok((await Promise.all(both)).includes('c[3501,"bad request"]\n'));
+  assert.equal((await fetch(`${at()}/0/other/xhr`, { method: 'POST', headers: { Origin: 'https://other.example' } })).status, 403);
+});
+
+test('a streaming response ends at its limit, and its session goes on', async () => {
+  const name = channel();
+  const old = await made('xhr-streaming');
+  const room = await old.join(name);
+  const text = 'x'.repeat(20_000);
+  for (const n of range(1, 20)) await server.publish(name, { n, text });
+  await until(() => room.data.length === 20, 'all of several responses');
+  assert.deepEqual(heard(LATE_JSON, room).map((it) => it.n), range(1, 20));
+  assert.equal(old.connected.length, 1);
+});
+
+test('Chromium, without WebSocket', async () => {
+  const name = channel();
+  const open = await Server.start({
+    sockjs: { enabled: true },
+    client: { allowed_origins: ['*'], protocol_v1: 'offset', allow_anonymous_connect_without_token: true },
+  });
+  const browser = await Browser.start();
+  try {
+    const page = await browser.blank();
+    await page.evaluate(() => delete globalThis.WebSocket);
+    await page.addScriptTag({ path: require.resolve('sockjs-client/dist/sockjs.min.js') });
+    await page.addScriptTag({ path: require.resolve('centrifuge-v2/dist/centrifuge.min.js') });
+    for (const transport of ['xhr-streaming', 'eventsource', 'xhr-polling', undefined]) {
+      const used = await page.evaluate(
+        ([url, room, only]) =>
+          new Promise((resolve) => {
+            const options = only ? { sockjsTransports: [only] } : {};
+            const client = new globalThis.Centrifuge(url, options);
+            const told = {};
+            client.on('connect', (ctx) => (told.transport = ctx.transport));
+            const sub = client.subscribe(room, (ctx) => {
+              told.data = ctx.data;
+              client.disconnect();
+              resolve(told);
+            });
+            sub.on('subscribe', () => sub.publish({ from: 'a page' }));
+            client.connect();
+          }),
+        [at(open.port), name, transport],
+      );
+      // Left to itself SockJS tries streaming first.
+      assert.deepEqual(used, { transport: `sockjs-${transport ?? 'xhr-streaming'}`, data: { from: 'a page' } });
+    }
+  } finally {
+    await browser.stop();
+    await open.stop();
+  }
 });
