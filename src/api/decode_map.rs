@@ -26,6 +26,8 @@ struct Entry<'a> {
     #[serde(deserialize_with = "or_default")]
     score: i64,
     key_mode: Text<'a>,
+    #[serde(deserialize_with = "or_default")]
+    delta: bool,
     // What goes into the stream in place of the data; there is one stream, of the data.
     #[serde(deserialize_with = "raw")]
     stream_data: Option<&'a RawValue>,
@@ -56,6 +58,7 @@ impl Entry<'_> {
             idempotency_key: self.idempotency_key.boxed(),
             version: self.version,
             version_epoch: self.version_epoch.boxed(),
+            delta: self.delta,
             ..PublishOptions::default()
         };
         Ok(ApiRequest::MapSet { channel: self.channel.shared(), set })

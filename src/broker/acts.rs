@@ -12,7 +12,6 @@ use super::{
     seam::{ApiReply, ApiRequest, Denial, Refresh, Target},
     session::{Joining, Place, State, with_chan_info},
 };
-use crate::config::{ChannelOptions, SubscriptionType};
 use crate::model::{ConnKey, CoreId, Disconnect, ErrorCode, Unsubscribe};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -205,9 +204,7 @@ impl Core {
             return;
         };
         let Ok((expires_ms, _)) = self.time_left(*expires_unix_ms) else { return };
-        // A map is read in pages, which only a client can ask for.
-        let is_map = |options: &ChannelOptions| options.subscription_type != SubscriptionType::Stream;
-        if self.channels.resolve(channel).is_ok_and(is_map) {
+        if !self.is_stream(channel) {
             return;
         }
         let known = self.hub.find(channel).and_then(|hub| self.sessions.get(conn)?.find(hub));

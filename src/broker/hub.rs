@@ -70,6 +70,16 @@ impl HubChannel {
         self.position = None;
         Follows::No
     }
+
+    /// What is told beside a publication: as upstream, the first one of a stream tells its epoch.
+    #[inline]
+    #[must_use]
+    pub fn epoch_of(&self, publication: &Publication) -> Option<Arc<str>> {
+        match &self.position {
+            Some(position) if publication.offset == 1 => Some(Arc::clone(&position.epoch)),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -313,6 +313,11 @@ pub enum Forward {
     Publication(Arc<Publication>),
     /// What is new about a key of a shared poll, for those that track it.
     Item(Arc<Publication>),
+    /// A change of a map, and what the entry was before.
+    Change {
+        publication: Arc<Publication>,
+        before: Option<Arc<Publication>>,
+    },
     Join(Arc<ClientInfo>),
     Leave(Arc<ClientInfo>),
     /// Publications of this channel were dropped here because the queue was full: positioned subscribers

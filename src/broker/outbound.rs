@@ -119,9 +119,9 @@ impl Outbound {
     /// True when the forward fits; otherwise it is dropped and, for publications, declared once per batch.
     fn admit(&mut self, to: CoreId, channel: OwnedKey, forward: &Forward) -> bool {
         let bytes = match forward {
-            Forward::Publication(publication) | Forward::Item(publication) => {
-                publication.data.len() + MESSAGE_BYTES
-            }
+            Forward::Publication(publication)
+            | Forward::Item(publication)
+            | Forward::Change { publication, .. } => publication.data.len() + MESSAGE_BYTES,
             Forward::Join(_) | Forward::Leave(_) => MESSAGE_BYTES,
             Forward::Gap => return true,
         };
@@ -129,7 +129,8 @@ impl Outbound {
             return true;
         }
         let peer = &mut self.peers[usize::from(to)];
-        if matches!(forward, Forward::Publication(_) | Forward::Item(_)) && peer.gaps.insert(channel) {
+        let declared = matches!(forward, Forward::Publication(_) | Forward::Item(_) | Forward::Change { .. });
+        if declared && peer.gaps.insert(channel) {
             peer.batch.push(Mesh::Forward { channel, forward: Forward::Gap });
         }
         false

@@ -102,6 +102,8 @@ pub struct SubscribePending {
     /// The client recovers from this offset; `u64::MAX` where that does not matter, as only the latest is given.
     pub recover_from: Option<u64>,
     pub origin: SubscribeOrigin,
+    /// As in [`crate::wire::client::SubscribeResult`].
+    pub publish_debounce: u32,
     /// The channel is a map, or another that is no stream.
     pub map: Option<MapPending>,
     /// The client was told that this took too long: nothing waits for the answer any more.
@@ -122,6 +124,14 @@ pub struct TrackPending {
     /// What the client is told of its signatures.
     pub expires: bool,
     pub ttl: u32,
+}
+
+impl SubscribePending {
+    /// Not everything is for this subscriber.
+    #[must_use]
+    pub fn picks(&self) -> bool {
+        self.filter.is_some() || self.grants.no_echo
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -399,8 +399,12 @@ fn history_access(options: &ChannelOptions, who: Who<'_>) -> bool {
 
 /// What is asked for, as far as the namespace allows it, but no less than it says itself.
 fn conflation(options: &ChannelOptions, wished_ms: u32) -> u32 {
-    let ms = |time: std::time::Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
-    wished_ms.min(ms(options.conflation_interval_max)).max(ms(options.conflation_interval))
+    wished_ms.min(option_ms(options.conflation_interval_max)).max(option_ms(options.conflation_interval))
+}
+
+/// A time of the configuration as clients are told it.
+pub fn option_ms(time: std::time::Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// The rule publish, presence and history share.

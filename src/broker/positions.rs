@@ -2,7 +2,7 @@
 
 use super::{
     core::Core,
-    group::Note,
+    group::{Change, Note},
     hub::{Follows, HubKey},
     mesh::{Ask, Forward, OwnedKey},
     pending::Pending,
@@ -20,22 +20,14 @@ impl Core {
         let Some(hub) = self.hub.find_owned(owner, owned) else { return };
         match forward {
             Forward::Publication(publication) => {
-                let Some(channel) = self.hub.get_mut(hub) else { return };
-                let follows = channel.advance(&publication) == Follows::Yes;
-                if !follows || self.now.unix_ms > publication.time_ms.saturating_add(self.lag_max_ms) {
-                    self.insufficient(hub);
-                }
+                self.follow(hub, &publication);
                 let Some(channel) = self.hub.get_mut(hub) else { return };
                 // One more than may be recovered says that there were too many.
                 let most = self.settings.client.recovery_max_publication_limit;
                 for early in channel.early.iter_mut().filter(|early| early.publications.len() <= most) {
                     early.publications.push(Arc::clone(&publication));
                 }
-                // As upstream: the first publication of a stream tells its epoch.
-                let epoch = match &channel.position {
-                    Some(position) if publication.offset == 1 => Some(Arc::clone(&position.epoch)),
-                    _ => None,
-                };
+                let epoch = channel.epoch_of(&publication);
                 if channel.has_quiet {
                     return self.note_without_echo(hub, publication, epoch);
                 }
@@ -43,9 +35,26 @@ impl Core {
                 self.groups.note(&channel.groups, &note, &mut self.counters);
             }
             Forward::Item(publication) => self.on_item(hub, &publication),
+            Forward::Change { publication, before } => {
+                self.follow(hub, &publication);
+                let Some(channel) = self.hub.get(hub) else { return };
+                let epoch = channel.epoch_of(&publication);
+                let change = Change { publication, before, epoch };
+                self.groups.note_change(&channel.groups, &change, &mut self.counters);
+            }
             Forward::Join(info) => self.note(hub, &Note::Join(info)),
             Forward::Leave(info) => self.note(hub, &Note::Leave(info)),
             Forward::Gap => self.insufficient(hub),
+        }
+    }
+
+    /// Moves the position of a channel on; one that was lost is declared.
+    #[inline]
+    fn follow(&mut self, hub: HubKey, publication: &Publication) {
+        let Some(channel) = self.hub.get_mut(hub) else { return };
+        let follows = channel.advance(publication) == Follows::Yes;
+        if !follows || self.now.unix_ms > publication.time_ms.saturating_add(self.lag_max_ms) {
+            self.insufficient(hub);
         }
     }
 

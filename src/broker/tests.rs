@@ -534,6 +534,7 @@ fn a_write_that_makes_no_progress_times_out() {
 
 mod abroad;
 mod channels;
+mod coming;
 mod conflation;
 mod deltas;
 mod denials;
@@ -541,6 +542,7 @@ mod emulation;
 mod filters;
 mod keys;
 mod limits;
+mod map_views;
 mod maps;
 mod polls;
 mod sockjs;

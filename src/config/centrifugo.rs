@@ -108,7 +108,6 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("websocket.write_buffer_size", Fine::Always),
     ("webtransport", Fine::Disabled),
     // Options of namespaces.
-    ("channel.without_namespace.client_publish_debounce_interval", Fine::Off),
     ("channel.without_namespace.history_cel", Fine::Off),
     ("channel.without_namespace.keep_latest_publication", Fine::Off),
     ("channel.without_namespace.map.publish_proxy_enabled", Fine::Off),

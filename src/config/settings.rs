@@ -297,6 +297,8 @@ sections! {
         conflation_interval: Duration = Duration::ZERO, TTL;
         /// Subscribers may ask for intervals (`SubscribeRequest.conflation`, milliseconds) up to this. 0s: they may not.
         conflation_interval_max: Duration = Duration::ZERO, TTL;
+        /// Subscribers are told to publish at most once in this long, in maps once for each key: SDKs then hold back what comes sooner and publish the newest. Nothing enforces it. 0s: they may publish as often as they like.
+        client_publish_debounce_interval: Duration = Duration::ZERO, TTL;
         /// What a client publishes is not sent back to it. A subscriber may ask for that anywhere (bit 2 of `SubscribeRequest.flag`).
         no_echo: bool = false, Rule::Any;
         /// Clients with a user id may subscribe without a subscription token.

@@ -112,6 +112,7 @@ impl World {
             Mesh::Forward { forward, .. } => match forward {
                 Forward::Publication(_) => "mesh: forward Publication",
                 Forward::Item(_) => "mesh: forward Item",
+                Forward::Change { .. } => "mesh: forward Change",
                 Forward::Join(_) => "mesh: forward Join",
                 Forward::Leave(_) => "mesh: forward Leave",
                 Forward::Gap => "mesh: forward Gap",

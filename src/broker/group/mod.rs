@@ -12,11 +12,13 @@
 
 mod delta;
 mod encode;
+mod entries;
 mod filter;
 #[cfg(test)]
 mod tests;
 mod variant;
 
+pub use entries::{Change, show};
 pub use filter::{Filter, FilterError};
 
 use crate::{
@@ -329,11 +331,7 @@ impl Groups {
                     }
                 }
             };
-            if group.notes.is_empty() {
-                group.notes = self.spare_lists.pop().unwrap_or_default();
-                self.touched.push(key);
-            }
-            group.notes.push(note);
+            enlist(group, key, note, &mut self.touched, &mut self.spare_lists);
         }
         if json == Some(false) {
             counters.increment(Counter::PublicationsNotJson);
@@ -381,6 +379,22 @@ impl Groups {
             self.spare_lists.push(notes);
         }
     }
+}
+
+/// Puts a note on the list of its group.
+#[inline]
+fn enlist(
+    group: &mut Group,
+    key: GroupKey,
+    note: Note,
+    touched: &mut Vec<GroupKey>,
+    spare_lists: &mut Vec<Vec<Note>>,
+) {
+    if group.notes.is_empty() {
+        group.notes = spare_lists.pop().unwrap_or_default();
+        touched.push(key);
+    }
+    group.notes.push(note);
 }
 
 /// Puts the notes into the turn's segment, once, and hands each member the span. Returns the number of frames.

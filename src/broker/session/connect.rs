@@ -1,7 +1,11 @@
 //! `connect`: who the client is, what it is told, and the subscriptions that come with it.
 
 use super::{
-    Account, Refusal, State, Step, connecting::Coming, keys::Purpose, listen::refusal, subscribe::Joining,
+    Account, Refusal, State, Step,
+    connecting::Coming,
+    keys::Purpose,
+    listen::refusal,
+    subscribe::{Joining, wishes},
 };
 use crate::{
     auth::{ConnectClaims, Refused, ServerSub},
@@ -12,6 +16,7 @@ use crate::{
         pending::{Pending, SubscribeOrigin},
         permission::{Grants, Verb},
     },
+    config::SubscriptionType,
     model::{ClientInfo, ConnKey, Disconnect, ErrorCode},
     wire::client::{ConnectRequest, ConnectResult, Push, Reply, SubscribeResult},
 };
@@ -70,7 +75,10 @@ impl Core {
             session.reads_numbers |= READERS_OF_NUMBERS.contains(&&*request.name);
             session.account = account;
         }
-        let coming = self.coming(conn, claims.subs, &user, request);
+        let coming = match self.coming(conn, claims.subs, &user, request) {
+            Ok(coming) => coming,
+            Err(error) => return self.refuse_connect(conn, id, error),
+        };
         if coming.len() > self.settings.client.channel_limit {
             return self.end(conn, Disconnect::CHANNEL_LIMIT);
         }
@@ -82,15 +90,18 @@ impl Core {
         Step::Done
     }
 
-    /// The subscriptions that come with the connection, each from where the client remembers to have been: those
-    /// of the token, the user's own, and of those the client wishes for what it may subscribe to by itself.
+    /// The subscriptions that come with the connection, each as the client wishes and from where it remembers to have
+    /// been: those of the token, the user's own, and of those the client asks for what it may subscribe to by itself.
+    ///
+    /// # Errors
+    /// Of a tags filter that is not allowed or makes no sense.
     fn coming(
         &self,
         conn: ConnKey,
         mut subs: Vec<ServerSub>,
         user: &str,
         request: &ConnectRequest<'_>,
-    ) -> Vec<Coming> {
+    ) -> Result<Vec<Coming>, ErrorCode> {
         if let Some(channel) = self.personal_channel(user)
             && subs.iter().all(|sub| sub.channel != channel)
         {
@@ -98,16 +109,26 @@ impl Core {
         }
         for (channel, _) in &request.subs {
             let fresh = !channel.is_empty() && subs.iter().all(|sub| *sub.channel != **channel);
-            if fresh && self.allow(conn, channel, Verb::Subscribe).is_ok() {
+            if fresh && self.is_stream(channel) && self.allow(conn, channel, Verb::Subscribe).is_ok() {
                 subs.push(ServerSub { channel: (&**channel).into(), ..ServerSub::default() });
             }
         }
+        let session = self.sessions.get(conn).ok_or(ErrorCode::Internal)?;
         let from = |sub: ServerSub| {
-            let known = request.subs.iter().find(|(channel, it)| **channel == *sub.channel && it.recover);
-            let recover = known.map(|(_, it)| Recover { offset: it.offset, epoch: (&*it.epoch).into() });
-            Coming { sub, recover }
+            let Some((_, asked)) = request.subs.iter().find(|(channel, _)| **channel == *sub.channel) else {
+                return Ok(Coming { sub, ..Coming::default() });
+            };
+            let from = || Recover { offset: asked.offset, epoch: (&*asked.epoch).into() };
+            let filter = self.tags_filter(&sub.channel, asked)?;
+            Ok(Coming { sub, filter, wishes: wishes(session, asked), recover: asked.recover.then(from) })
         };
         subs.into_iter().map(from).collect()
+    }
+
+    /// A map is read in pages, which only a client can ask for.
+    pub(in crate::broker) fn is_stream(&self, channel: &str) -> bool {
+        let options = self.channels.resolve(channel);
+        options.is_ok_and(|options| options.subscription_type == SubscriptionType::Stream)
     }
 
     /// Subscribes the client, or tells it that it is connected when there is nothing to subscribe it to.
@@ -132,7 +153,7 @@ impl Core {
             "" => format!("{}{user}", names.user_boundary),
             namespace => format!("{namespace}{}{}{user}", names.namespace_boundary, names.user_boundary),
         };
-        let fits = self.channels.check_name(&channel).is_ok() && self.channels.resolve(&channel).is_ok();
+        let fits = self.channels.check_name(&channel).is_ok() && self.is_stream(&channel);
         fits.then(|| channel.into())
     }
 
@@ -188,6 +209,9 @@ impl Core {
         for sub in subs {
             self.channels.check_name(&sub.channel)?;
             self.channels.resolve(&sub.channel)?;
+            if !self.is_stream(&sub.channel) {
+                return Err(ErrorCode::BadRequest.into());
+            }
         }
         Ok(())
     }
@@ -256,9 +280,12 @@ impl Core {
     }
 
     fn subscribe_at_connect(&mut self, conn: ConnKey, coming: Vec<Coming>) -> Step {
-        for Coming { sub, recover } in coming {
-            let wishes =
-                Grants { positioned: recover.is_some(), recoverable: recover.is_some(), ..Grants::default() };
+        for Coming { sub, recover, filter, wishes } in coming {
+            let wishes = Grants {
+                positioned: wishes.positioned || recover.is_some(),
+                recoverable: wishes.recoverable || recover.is_some(),
+                ..wishes
+            };
             let Some(info) = self.info(conn) else { return Step::Ended };
             let Ok(grants) = self.grants(conn, &sub.channel, wishes, sub.overrides) else {
                 return self.end(conn, Disconnect::INTERNAL);
@@ -267,7 +294,7 @@ impl Core {
                 channel: &sub.channel,
                 info: with_chan_info(info, sub.info.as_ref()),
                 grants,
-                filter: None,
+                filter,
                 recover: recover.filter(|_| grants.recoverable),
                 reject_unrecovered: false,
                 origin: SubscribeOrigin::Connect { data: sub.data.clone() },

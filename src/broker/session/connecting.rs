@@ -5,19 +5,27 @@
 //! before its beginning, unless it recovers: then that is kept (`Early` in the hub) and counts as recovered.
 //! Too much of it, as with any recovery, is `recovered: false`.
 
-use super::{State, subscribe::keep_wanted};
+use super::{
+    State,
+    subscribe::{keep_wanted, number},
+};
 use crate::{
     auth::ServerSub,
     broker::{
         core::Core,
+        group::Filter,
         hub::{Early, HubKey},
         mesh::{Answer, AskKey, Mesh, Outgoing, Recover, Subscribed, Tell},
         pending::{SubscribeOrigin, SubscribePending},
+        permission::Grants,
         users::{Entry, Place},
     },
     metrics::Counter,
     model::{ConnKey, Disconnect, ErrorCode, Position, Protocol, Publication},
-    wire::{client::SubscribeResult, json::is_json},
+    wire::{
+        client::{Patch, SubscribeResult},
+        json::is_json,
+    },
 };
 use std::sync::Arc;
 
@@ -34,11 +42,14 @@ pub struct Connecting {
 }
 
 /// A subscription that comes with the connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Coming {
     pub sub: ServerSub,
     /// Where the client remembers to have been.
     pub recover: Option<Recover>,
+    /// What it wants of the publications.
+    pub filter: Option<Arc<Filter>>,
+    pub wishes: Grants,
 }
 
 /// What the reply says of one subscription.
@@ -46,6 +57,8 @@ struct Told {
     channel: Arc<str>,
     position: Option<Position>,
     publications: Vec<Arc<Publication>>,
+    /// Where deltas were agreed on.
+    patches: Option<Vec<Patch>>,
     recovered: bool,
 }
 
@@ -167,11 +180,11 @@ impl Core {
             .map(|((pending, _), told)| (&*told.channel, result(pending, told, json)))
             .collect();
         self.finish_connect(conn, connecting.id, connecting.ttl, &results);
-        for (pending, _) in &connecting.ready {
+        for (pending, _) in connecting.ready {
             if let Some(channel) = self.hub.get_mut(pending.hub) {
                 channel.waiting -= 1;
             }
-            self.join_group(conn, pending.hub, pending.grants, None);
+            self.join_group(conn, pending.hub, pending.grants, pending.filter);
             if pending.grants.positioned {
                 self.schedule_position_check(pending.hub);
             }
@@ -206,7 +219,10 @@ impl Core {
         } else {
             publications.clear();
         }
-        Some(Told { channel: name, position, publications, recovered })
+        let protocol = self.sessions.get(conn)?.protocol;
+        let patches =
+            pending.grants.delta.then(|| self.groups.patches(&publications, protocol, &mut self.counters));
+        Some(Told { channel: name, position, publications, patches, recovered })
     }
 
     /// `None`: nothing is kept, or some of it was lost on the way.
@@ -241,11 +257,18 @@ fn result<'a>(pending: &'a SubscribePending, told: &'a Told, json: bool) -> Subs
         SubscribeOrigin::Connect { data } => data.as_deref().filter(|data| !json || is_json(data)),
         _ => None,
     };
+    // Nothing of what was missed is wanted: the client is at the top.
+    let nothing_wanted = pending.picks() && told.publications.is_empty();
+    let from = pending.recover_from.filter(|_| told.recovered && !nothing_wanted);
     SubscribeResult {
         recoverable: grants.recoverable,
         positioned: grants.positioned,
         epoch,
-        offset: if told.recovered { pending.recover_from.unwrap_or(top) } else { top }.min(top),
+        offset: from.map_or(top, |from| from.min(top)),
+        patches: told.patches.as_deref(),
+        number: if grants.numbered { number(pending.hub) } else { 0 },
+        conflation: grants.conflate_ms,
+        publish_debounce: pending.publish_debounce,
         publications: &told.publications,
         recovered: told.recovered,
         was_recovering: pending.recover_from.is_some(),

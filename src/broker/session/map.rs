@@ -4,20 +4,29 @@ use super::{Place, Step};
 use crate::{
     broker::{
         core::Core,
+        group,
         mesh::{Ask, AskKey, MapJoin, MapPage, MapSet},
         pending::{Pending, SubscribeOrigin, SubscribePending},
-        permission::{Grants, check_data, decide_map},
+        permission::{FOSSIL, Grants, check_data, decide_map},
     },
     config::{ChannelOptions, ClientKey, MapMode, SubscriptionType},
+    metrics::Counter,
     model::{ConnKey, ErrorCode, Protocol, Publication},
     wire::client::{PublishRequest, Reply, SubscribeRequest, SubscribeResult},
 };
+use std::sync::Arc;
 
 /// What a subscriber of a map gets: it always learns of losses, and of what it missed where the mode says so.
-pub(super) fn map_grants(options: &ChannelOptions) -> Grants {
+///
+/// Differences are those of entries; there are none for who filters, nor where the server keeps entries without data.
+pub(super) fn map_grants(options: &ChannelOptions, request: &SubscribeRequest<'_>) -> Grants {
     let recoverable = matches!(options.map.mode, MapMode::Recoverable | MapMode::Persistent);
     let join_leave = options.join_leave && options.force_push_join_leave;
-    Grants { positioned: true, recoverable, join_leave, ..Grants::default() }
+    let delta = !request.delta.is_empty()
+        && request.tags_filter.is_none()
+        && options.subscription_type == SubscriptionType::Map
+        && options.allowed_delta_types.iter().any(|it| it == FOSSIL);
+    Grants { positioned: true, recoverable, join_leave, delta, ..Grants::default() }
 }
 
 /// What a request wants of a map, if it is about one.
@@ -56,8 +65,8 @@ impl Core {
         if waits.is_none() {
             return;
         }
-        self.withhold(pending.conn, &mut page.publications);
-        self.withhold(pending.conn, &mut page.state);
+        self.show_entries(pending, &mut page.state, &mut page.publications);
+        let patches = pending.grants.delta.then(|| vec![None; page.publications.len()]);
         let result = SubscribeResult {
             kind: pending.map.unwrap_or_default().kind,
             phase: page.phase,
@@ -66,9 +75,22 @@ impl Core {
             publications: &page.publications,
             epoch: &page.position.epoch,
             offset: page.position.offset,
+            patches: patches.as_deref(),
             ..SubscribeResult::default()
         };
         self.reply(pending.conn, *id, &Reply::Subscribe(&result));
+    }
+
+    /// What a subscriber sees of the state and the changes of a map.
+    pub(super) fn show_entries(
+        &mut self,
+        pending: &SubscribePending,
+        state: &mut Vec<Arc<Publication>>,
+        changes: &mut [Arc<Publication>],
+    ) {
+        let json = self.sessions.get(pending.conn).is_some_and(|it| it.protocol == Protocol::Json);
+        let not_json = group::show(json, pending.filter.as_deref(), state, changes);
+        self.counters.add(Counter::PublicationsNotJson, not_json);
     }
 
     /// Sets or removes an entry.

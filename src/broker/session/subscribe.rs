@@ -4,7 +4,7 @@
 //! answer arrives neither misses a publication nor sees one twice.
 
 use super::{
-    Place, Refusal, Step, Subscription,
+    Place, Refusal, Session, Step, Subscription,
     connect::with_chan_info,
     keys::Purpose,
     map::{map_grants, map_join},
@@ -17,7 +17,7 @@ use crate::{
         hub::HubKey,
         mesh::{Ask, AskKey, MapJoin, Recover, SubscribeAsk, Subscribed},
         pending::{MapPending, Pending, SubscribeOrigin, SubscribePending},
-        permission::{Grants, Namespaces, Verb, recovers_cache},
+        permission::{Grants, Namespaces, Verb, option_ms, recovers_cache},
     },
     config::SubscriptionType,
     model::{
@@ -63,6 +63,10 @@ impl Core {
             return self.break_protocol(conn);
         }
         if self.is_subscribing(conn, channel) {
+            // Pages follow one upon the other: the second of two at a time is a mistake, and would hold up the rest.
+            if map_join(request).is_some() {
+                return self.refuse(conn, id, ErrorCode::ConcurrentPagination);
+            }
             return Step::Wait;
         }
         let mut found = self.subscribe_grants(conn, request);
@@ -78,7 +82,7 @@ impl Core {
             Ok(found) => found,
             Err(refusal) => return self.refuse_by(conn, id, refusal),
         };
-        let filter = match self.tags_filter(request) {
+        let filter = match self.tags_filter(channel, request) {
             Ok(filter) => filter,
             Err(error) => return self.refuse(conn, id, error),
         };
@@ -143,32 +147,25 @@ impl Core {
             return Ok((Grants { positioned: true, ..Grants::default() }, claims));
         }
         if request.kind != 0 {
-            // Entries that are removed have no tags to be found by.
-            if request.tags_filter.is_some() {
-                return Err(ErrorCode::BadRequest.into());
-            }
             // A page further on, of what this client has not begun to read.
             if !request.cursor.is_empty() && request.epoch.is_empty() {
                 return Err(ErrorCode::PermissionDenied.into());
             }
-            return Ok((map_grants(options), claims));
+            let numbered = options.allow_channel_compaction && wishes(session, request).numbered;
+            return Ok((Grants { numbered, ..map_grants(options, request) }, claims));
         }
-        let wishes = Grants {
-            positioned: request.positioned,
-            recoverable: request.recoverable,
-            join_leave: request.join_leave,
-            // What passes a filter follows on nothing that all who get it have.
-            delta: !request.delta.is_empty() && request.tags_filter.is_none(),
-            conflate_ms: request.conflation,
-            no_echo: request.flag & NO_ECHO != 0,
-            numbered: request.flag & CHANNEL_COMPACTION != 0 && session.reads_numbers,
-        };
+        let wishes = wishes(session, request);
         Ok((self.grants(conn, channel, wishes, claims.overrides)?, claims))
     }
 
-    fn tags_filter(&self, request: &SubscribeRequest<'_>) -> Result<Option<Arc<Filter>>, ErrorCode> {
+    /// Which publications of `channel` a request wants.
+    pub(super) fn tags_filter(
+        &self,
+        channel: &str,
+        request: &SubscribeRequest<'_>,
+    ) -> Result<Option<Arc<Filter>>, ErrorCode> {
         let Some(node) = &request.tags_filter else { return Ok(None) };
-        if !self.channels.resolve(&request.channel)?.allow_tags_filter {
+        if !self.channels.resolve(channel)?.allow_tags_filter {
             return Err(ErrorCode::BadRequest);
         }
         match Filter::new(node, self.settings.client.tags_filter_size_max) {
@@ -232,6 +229,7 @@ impl Core {
         let reject_unrecovered = reject_unrecovered && recover.is_some();
         let Ok(options) = self.channels.resolve(channel) else { return false };
         let (cache, pattern) = (recovers_cache(options), self.channels.is_pattern(options, channel));
+        let publish_debounce = option_ms(options.client_publish_debounce_interval);
         // Where the latest publication is all that recovery brings, new subscribers may get it unasked.
         let unasked = cache && options.auto_cache_recover && grants.recoverable;
         let recover = recover.or_else(|| unasked.then(Recover::default));
@@ -253,6 +251,7 @@ impl Core {
             filter,
             recover_from: recover.as_ref().map(|recover| if cache { u64::MAX } else { recover.offset }),
             origin,
+            publish_debounce,
             map: (kind != 0)
                 .then(|| MapPending { kind, recover: map.as_ref().is_some_and(|join| join.recover) }),
             late: false,
@@ -311,9 +310,12 @@ impl Core {
             self.release_channel(hub);
             return;
         }
-        self.withhold(pending.conn, &mut answer.publications);
-        keep_wanted(&pending, &mut answer.publications);
-        self.withhold(pending.conn, &mut answer.state);
+        if pending.map.is_some() {
+            self.show_entries(&pending, &mut answer.state, &mut answer.publications);
+        } else {
+            self.withhold(pending.conn, &mut answer.publications);
+            keep_wanted(&pending, &mut answer.publications);
+        }
         self.tell_subscribed(&pending, &answer);
         self.join_group(pending.conn, hub, pending.grants, pending.filter);
         if pending.grants.positioned {
@@ -351,12 +353,13 @@ impl Core {
             SubscribeOrigin::Client { id, ttl, data } => {
                 let Some(protocol) = self.sessions.get(pending.conn).map(|it| it.protocol) else { return };
                 let json = protocol == Protocol::Json;
-                let patches = grants
-                    .delta
-                    .then(|| self.groups.patches(&answer.publications, protocol, &mut self.counters));
+                let patches = grants.delta.then(|| match pending.map {
+                    None => self.groups.patches(&answer.publications, protocol, &mut self.counters),
+                    // Nobody knows what the client has of the entries.
+                    Some(_) => vec![None; answer.publications.len()],
+                });
                 // Nothing of what was missed is wanted: the client is at the top, and may stay away longer.
-                let picks = pending.filter.is_some() || grants.no_echo;
-                let nothing_wanted = picks && answer.publications.is_empty();
+                let nothing_wanted = pending.picks() && answer.publications.is_empty();
                 // Of a map the top is told, also to who recovers: state and changes come in one.
                 let told_from = answer.recovered && !nothing_wanted && pending.map.is_none();
                 let from = pending.recover_from.filter(|_| told_from);
@@ -377,6 +380,7 @@ impl Core {
                     patches: patches.as_deref(),
                     number: if grants.numbered { number(pending.hub) } else { 0 },
                     conflation: grants.conflate_ms,
+                    publish_debounce: pending.publish_debounce,
                     was_recovering: pending.recover_from.is_some() || map.recover,
                     ..SubscribeResult::default()
                 };
@@ -538,7 +542,21 @@ pub(super) fn keep_wanted(pending: &SubscribePending, publications: &mut Vec<Arc
     }
 }
 
+/// What a client asks for.
+pub(super) fn wishes(session: &Session, request: &SubscribeRequest<'_>) -> Grants {
+    Grants {
+        positioned: request.positioned,
+        recoverable: request.recoverable,
+        join_leave: request.join_leave,
+        // What passes a filter follows on nothing that all who get it have.
+        delta: !request.delta.is_empty() && request.tags_filter.is_none(),
+        conflate_ms: request.conflation,
+        no_echo: request.flag & NO_ECHO != 0,
+        numbered: request.flag & CHANNEL_COMPACTION != 0 && session.reads_numbers,
+    }
+}
+
 /// What may stand for the name of a channel as long as this core has subscribers of it.
-fn number(hub: HubKey) -> u32 {
+pub(super) fn number(hub: HubKey) -> u32 {
     hub.index + 1
 }

@@ -107,19 +107,24 @@ impl Shard {
         }
         let extra =
             Extra { key: set.key.clone(), removed: set.removed, score: set.score, ..Extra::default() };
-        let publication =
-            Publication { extra: Some(Box::new(extra)), time_ms: now.unix_ms, ..set.publication.clone() };
+        let publication = Publication {
+            extra: Some(Box::new(extra)),
+            time_ms: now.unix_ms,
+            delta: channel.rules.delta_publish || set.options.delta,
+            ..set.publication.clone()
+        };
         self.counters.increment(Counter::Publications);
         let (publication, position) =
             append(channel, &mut self.wheel, owned, publication, now).ok_or(ErrorCode::Internal)?;
         let map = channel.map.get_or_insert_default();
+        let before = map.get(&set.key).cloned();
         if set.removed {
             map.remove(&set.key);
         } else {
             let (version, version_epoch) = (set.options.version, &*set.options.version_epoch);
             map.insert(&set.key, Arc::clone(&publication), Terms { expires_ms, version, version_epoch });
         }
-        forward(owned, channel, &Forward::Publication(publication), out);
+        forward(owned, channel, &Forward::Change { publication, before }, out);
         self.arm_keys(owned);
         self.keep_stream(owned, now.ms);
         Ok(position)

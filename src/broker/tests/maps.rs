@@ -8,7 +8,7 @@ use crate::{
 };
 use std::time::Duration;
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let mut settings = open_settings();
     settings.client.insecure = false;
     settings.client.allow_anonymous_connect_without_token = true;
@@ -323,7 +323,11 @@ fn api(one: &mut One, request: ApiRequest) -> Result<ApiReply, ErrorCode> {
     one.api.pop().unwrap().1
 }
 
-fn api_set(one: &mut One, channel: &str, change: impl FnOnce(&mut MapSet)) -> Result<ApiReply, ErrorCode> {
+pub(super) fn api_set(
+    one: &mut One,
+    channel: &str,
+    change: impl FnOnce(&mut MapSet),
+) -> Result<ApiReply, ErrorCode> {
     let mut set = MapSet::of("k".into());
     set.publication.data = b"1"[..].into();
     change(&mut set);

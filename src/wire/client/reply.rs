@@ -9,7 +9,7 @@ use super::{
     },
     sink::{Encode, Sink},
 };
-use crate::model::{ClientInfo, Publication};
+use crate::model::{ClientInfo, Extra, Publication};
 use std::sync::Arc;
 
 /// A result without fields.
@@ -110,7 +110,13 @@ impl Encode for SubscribeResult<'_> {
         sink.int(subscribe_result::TYPE, self.kind.into());
         sink.int(subscribe_result::PHASE, self.phase.into());
         sink.text(subscribe_result::CURSOR, self.cursor);
-        sink.list(subscribe_result::STATE, listed(self.state, self.epoch));
+        match self.patches {
+            None => sink.list(subscribe_result::STATE, listed(self.state, self.epoch)),
+            Some(_) => {
+                let whole = self.state.iter().map(|it| Patched { publication: it, patch: None });
+                sink.list(subscribe_result::STATE, whole);
+            }
+        }
         sink.uint(subscribe_result::PUBLISH_DEBOUNCE, self.publish_debounce.into());
         sink.uint(subscribe_result::CONFLATION, self.conflation.into());
     }
@@ -234,15 +240,21 @@ impl Encode for Published<'_> {
         sink.uint(publication::OFFSET, *offset);
         sink.text_map(publication::TAGS, tags.iter().map(|(key, value)| (key, value)));
         if let Some(extra) = extra {
-            sink.text(publication::CHANNEL, extra.channel.as_deref().unwrap_or_default());
-            sink.text(publication::KEY, &extra.key);
-            sink.flag(publication::REMOVED, extra.removed);
-            sink.sint(publication::SCORE, extra.score);
+            extra.fields(sink);
         }
         sink.text(publication::EPOCH, self.epoch);
         if let Some(extra) = extra {
             sink.uint(publication::VERSION, extra.version);
         }
+    }
+}
+
+impl Encode for Extra {
+    fn fields<S: Sink>(&self, sink: &mut S) {
+        sink.text(publication::CHANNEL, self.channel.as_deref().unwrap_or_default());
+        sink.text(publication::KEY, &self.key);
+        sink.flag(publication::REMOVED, self.removed);
+        sink.sint(publication::SCORE, self.score);
     }
 }
 
@@ -253,15 +265,20 @@ struct Patched<'a> {
 
 impl Encode for Patched<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
-        let Publication { offset, data, info, tags, time_ms: _, extra: _, json: _, delta: _ } =
-            self.publication;
-        sink.quoted(publication::DATA, self.patch.unwrap_or(data));
+        let Publication { offset, data, info, tags, time_ms: _, extra, json: _, delta: _ } = self.publication;
+        let extra = extra.as_deref();
+        if extra.is_none_or(|extra| !extra.removed) {
+            sink.quoted(publication::DATA, self.patch.unwrap_or(data));
+        }
         if let Some(info) = info {
             sink.message(publication::INFO, &**info);
         }
         sink.uint(publication::OFFSET, *offset);
         sink.text_map(publication::TAGS, tags.iter().map(|(key, value)| (key, value)));
         sink.flag(publication::DELTA, self.patch.is_some());
+        if let Some(extra) = extra {
+            extra.fields(sink);
+        }
     }
 }
 

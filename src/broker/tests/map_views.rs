@@ -1,0 +1,170 @@
+//! What subscribers of one map see of it when they see different parts, and entries as differences.
+
+use super::{
+    One,
+    maps::{api_set, settings},
+};
+use crate::{broker::seam::MapSet, config::Settings, model::ConnKey};
+use std::time::Duration;
+
+fn with_views() -> Settings {
+    let mut settings = settings();
+    for namespace in &mut settings.channel.namespaces {
+        let options = &mut namespace.options;
+        options.allow_tags_filter = namespace.name != "few";
+        options.allowed_delta_types = vec!["fossil".into()];
+        options.delta_publish = namespace.name == "mm";
+        options.allow_channel_compaction = true;
+        options.client_publish_debounce_interval = Duration::from_millis(250);
+    }
+    settings
+}
+
+fn state(rest: &str) -> String {
+    format!(r#"{{"id":2,"subscribe":{{"channel":"mm:1","type":1,"phase":2{rest}}}}}"#)
+}
+
+const OF_X: &str = r#","tf":{"key":"t","cmp":"eq","val":"x"}"#;
+
+/// Sets an entry to `data` with a tag, or removes it.
+fn set(one: &mut One, key: &str, data: Option<&[u8]>, tag: &str) {
+    api_set(one, "mm:1", |set: &mut MapSet| {
+        set.key = key.into();
+        set.removed = data.is_none();
+        set.publication.data = data.unwrap_or_default().into();
+        set.publication.json = false;
+        set.publication.tags = vec![("t".into(), tag.into())];
+    })
+    .unwrap();
+}
+
+/// Keys a client was told of in the last turn: what they are set to, or that they are gone.
+fn told(one: &One, conn: ConnKey) -> Vec<String> {
+    let value = |text: &str, name: &str| {
+        let rest = text.split_once(&format!("\"{name}\":"))?.1;
+        Some(rest.trim_start_matches('"').split(['"', ',', '}']).next()?.to_owned())
+    };
+    let told = |message: String| {
+        let data = value(&message, "data").unwrap_or_else(|| "gone".into());
+        format!("{} {data}", value(&message, "key").unwrap())
+    };
+    one.heard(conn).into_iter().filter(|it| it != "{}").map(told).collect()
+}
+
+// Who filters has exactly the entries that pass, whatever they were before.
+#[test]
+fn a_filtered_mirror() {
+    let mut one = One::new(with_views());
+    let (all, x) = (one.client(), one.client());
+    one.hear(all, &state(""));
+    let reply = one.hear(x, &state(OF_X));
+    let settled = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"E","type":1,"publish_debounce":250}}"#;
+    assert_eq!(reply, [settled]);
+    for (key, data, tag, want_all, want_x) in [
+        ("a", Some("1"), "x", "a 1", "a 1"),
+        ("b", Some("2"), "y", "b 2", ""),
+        ("a", Some("3"), "y", "a 3", "a gone"),
+        ("a", Some("4"), "y", "a 4", ""),
+        ("a", None, "", "a gone", ""),
+        ("b", Some("5"), "x", "b 5", "b 5"),
+        ("b", None, "", "b gone", "b gone"),
+        ("c", Some("6"), "y", "c 6", ""),
+        ("d", Some("7"), "x", "d 7", "d 7"),
+    ] {
+        set(&mut one, key, data.map(str::as_bytes), tag);
+        assert_eq!(told(&one, all).concat(), want_all, "{key} {data:?} {tag}");
+        assert_eq!(told(&one, x).concat(), want_x, "{key} {data:?} {tag}");
+    }
+    // The state holds what passes, and what changed since is a removal where it does not.
+    let late = one.client();
+    let page = one.hear(late, &state(&format!(r#"{OF_X},"limit":1"#))).concat();
+    assert!(page.contains(r#""phase":2,"cursor":"c"}"#) && !page.contains(r#""state""#), "{page}");
+    set(&mut one, "c", Some(b"8"), "z");
+    let recover = r#"{"id":3,"subscribe":{"channel":"mm:1","type":1,"phase":1,"recover":true,"offset":8"#;
+    let behind = one.hear(late, &format!("{recover}{OF_X}}}}}")).concat();
+    let want = r#""publications":[{"data":7,"offset":9,"tags":{"t":"x"},"key":"d"},{"offset":10,"key":"c","removed":true}],"recovered":true,"offset":10"#;
+    assert!(behind.contains(want), "{behind}");
+}
+
+#[test]
+fn filters_must_be_allowed() {
+    let mut one = One::new(with_views());
+    let conn = one.client();
+    let said = format!(r#"{{"id":2,"subscribe":{{"channel":"few:1","type":1,"phase":2{OF_X}}}}}"#);
+    let heard = one.hear(conn, &said);
+    assert_eq!(heard, [r#"{"id":2,"error":{"code":107,"message":"bad request"}}"#]);
+}
+
+// What is not JSON is not there for a JSON client, and neither is what it replaced.
+#[test]
+fn an_entry_that_is_json_no_more() {
+    let mut one = One::new(with_views());
+    let conn = one.client();
+    one.hear(conn, &state(""));
+    for (data, want) in [(&b"1"[..], "a 1"), (b"\xff", "a gone"), (b"\xfe", ""), (b"2", "a 2")] {
+        set(&mut one, "a", Some(data), "");
+        assert_eq!(told(&one, conn).concat(), want, "{data:?}");
+    }
+}
+
+fn long(number: u32) -> String {
+    format!(r#"{{"text":"a long text that stays the same, and a number","number":{number}}}"#)
+}
+
+// An entry goes out as the difference to what it was, also to who came a moment ago: it has that.
+#[test]
+fn entries_as_differences() {
+    let mut one = One::new(with_views());
+    let first = one.client();
+    let delta = r#","delta":"fossil""#;
+    let reply = one.hear(first, &state(delta)).concat();
+    assert!(reply.contains(r#""delta":true"#), "{reply}");
+    set(&mut one, "a", Some(long(1).as_bytes()), "");
+    let quoted = |number| long(number).replace('"', "\\\"");
+    let heard = one.heard(first).concat();
+    assert!(heard.contains(&format!(r#""data":"{}""#, quoted(1))) && !heard.contains("delta"), "{heard}");
+    let second = one.client();
+    let reply = one.hear(second, &state(delta)).concat();
+    assert!(reply.contains(&format!(r#""state":[{{"data":"{}""#, quoted(1))), "{reply}");
+    set(&mut one, "b", Some(long(1).as_bytes()), "");
+    assert!(!one.heard(second).concat().contains("delta"), "another entry");
+    set(&mut one, "a", Some(long(2).as_bytes()), "");
+    let [to_first, to_second] = [one.heard(first), one.heard(second)].map(|heard| heard.concat());
+    assert_eq!(to_first, to_second);
+    let want = r#","offset":3,"tags":{"t":""},"delta":true,"key":"a"}}}"#;
+    assert!(to_first.ends_with(want) && !to_first.contains("long text"), "{to_first}");
+    set(&mut one, "a", None, "");
+    assert_eq!(
+        one.heard(first),
+        [r#"{"push":{"channel":"mm:1","pub":{"offset":4,"tags":{"t":""},"key":"a","removed":true}}}"#]
+    );
+    set(&mut one, "a", Some(long(3).as_bytes()), "");
+    assert!(!one.heard(first).concat().contains("delta"), "it was not there");
+}
+
+// Publications of a map come by number as those of a stream do.
+#[test]
+fn a_map_by_number() {
+    let mut one = One::new(with_views());
+    let conn = one.client();
+    let reply = one.hear(conn, &state(r#","flag":1"#)).concat();
+    assert!(reply.contains(r#""id":1,"type":1"#), "{reply}");
+    set(&mut one, "k", Some(b"1"), "x");
+    let heard = one.heard(conn);
+    assert_eq!(
+        heard,
+        [r#"{"push":{"id":1,"pub":{"data":1,"offset":1,"tags":{"t":"x"},"key":"k","epoch":"E"}}}"#]
+    );
+}
+
+// The owner, another core, has not answered the first.
+#[test]
+fn one_page_at_a_time() {
+    let mut one = One::of(2, with_views());
+    let conn = one.client();
+    let channel = (0..100).map(|i| format!("mm:{i}")).find(|name| one.core.owner(name) == 1).unwrap();
+    let page = |id| format!(r#"{{"id":{id},"subscribe":{{"channel":"{channel}","type":1,"phase":2}}}}"#);
+    assert_eq!(one.hear(conn, &page(2)), [""; 0]);
+    let concurrent = r#"{"id":3,"error":{"code":113,"message":"concurrent pagination","temporary":true}}"#;
+    assert_eq!(one.hear(conn, &page(3)), [concurrent]);
+}
