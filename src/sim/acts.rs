@@ -49,7 +49,11 @@ impl World {
         let count =
             if self.chance(self.knobs.burst) { 1 + self.rng.below(30) } else { 1 + self.rng.below(2) };
         for _ in 0..count {
-            self.command(index, channel);
+            if self.chance(self.knobs.maps) {
+                self.map_command(index);
+            } else {
+                self.command(index, channel);
+            }
         }
         self.flush(index);
     }
@@ -163,6 +167,11 @@ impl World {
                 client.subscribe(&channel, true, 0, Wish::draw(&mut self.rng, &channel));
             }
         }
+        for channel in client.maps.remembered() {
+            if client.outstanding.len() < 5 {
+                client.mirror(&channel, 0, index.is_multiple_of(2), None);
+            }
+        }
         self.flush(index);
     }
 
@@ -215,6 +224,7 @@ impl World {
         if self.clients[index].stalled {
             return;
         }
+        self.clients[index].maps.now_ms = self.now.ms;
         self.clients[index].read(&mut self.truth, &mut self.coverage);
         self.flush(index);
         if self.clients[index].closed.is_some() {

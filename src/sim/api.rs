@@ -1,6 +1,6 @@
 //! Calls of the server API, and what their answers must be.
 
-use super::{filter, knobs::CHANNELS, world::World};
+use super::{filter, knobs::CHANNELS, maps::MapCall, world::World};
 use crate::{
     broker::seam::{ApiReply, ApiRequest, Overrides, PublishOptions, Refresh, Target},
     model::{Disconnect, ErrorCode, Position, Tags},
@@ -17,6 +17,7 @@ pub enum Call {
         channel: &'static str,
         payload: Vec<u8>,
     },
+    Map(MapCall),
     Any,
     /// A request of a client for its session.
     Post {
@@ -86,7 +87,7 @@ impl World {
         self.api(core, request, call);
     }
 
-    fn tags(&mut self, payload: &[u8]) -> Tags {
+    pub(super) fn tags(&mut self, payload: &[u8]) -> Tags {
         let value = filter::VALUES[self.rng.below(filter::VALUES.len() as u64) as usize];
         if value.is_empty() {
             return vec![];
@@ -146,6 +147,7 @@ impl World {
             (Call::Present(channel), Ok(ApiReply::Presence(clients))) => {
                 self.present.insert(channel, clients.to_vec());
             }
+            (Call::Map(call), reply) => self.on_map_reply(call, reply),
             (Call::Post { client, incarnation }, reply) => self.on_posted(client, incarnation, reply),
             (Call::Any, _) | (Call::Publish { .. }, Err(_)) => {}
             (call, reply) => panic!("{call:?}: {reply:?}"),

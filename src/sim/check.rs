@@ -4,7 +4,7 @@ use super::{
     Coverage,
     client::{Client, Expect, Sub, Wish},
     filter::Filter,
-    knobs,
+    knobs, maps,
     truth::{self, Truth, Wants},
 };
 use crate::{
@@ -146,10 +146,10 @@ impl Client {
             }
             (expect, ServerReply::Error { code, .. }) => {
                 *coverage.entry(format!("reply: error {code}")).or_default() += 1;
-                if let Expect::Subscribe { channel, .. } = &expect
-                    && code == 112
-                {
-                    self.memory.remove(channel);
+                match &expect {
+                    Expect::Subscribe { channel, .. } if code == 112 => drop(self.memory.remove(channel)),
+                    Expect::Map { channel, asked } => self.maps.refused(channel, asked, code, coverage),
+                    _ => {}
                 }
                 assert!(
                     !matches!(expect, Expect::Connect | Expect::Unsubscribe { .. }),
@@ -160,6 +160,18 @@ impl Client {
                 let believed = lie && result.recovered && !knobs::is_cache(&channel);
                 assert!(!believed, "client {}: {channel}: a lie was believed", self.index);
                 self.on_subscribed(&channel, recover, wish, &result, truth, coverage);
+            }
+            (Expect::Map { channel, asked }, ServerReply::Subscribe(result)) => {
+                let mut told = std::mem::take(&mut truth.maps);
+                let next = self.maps.told(&channel, &asked, &result, (&mut told, truth, coverage));
+                truth.maps = told;
+                next.into_iter().for_each(|asked| self.go_on(&channel, asked));
+            }
+            (Expect::UnsubscribeMap { channel }, ServerReply::Unsubscribe) => {
+                self.maps.unsubscribed(&channel);
+            }
+            (Expect::SetEntry { channel, number }, ServerReply::Publish) => {
+                self.maps.acknowledged(&channel, number);
             }
             (Expect::Unsubscribe { channel }, ServerReply::Unsubscribe) => {
                 if let Some(sub) = self.subs.remove(&channel) {
@@ -352,6 +364,16 @@ impl Client {
 
     fn on_push(&mut self, channel: &str, push: ServerPush<'_>, truth: &mut Truth, coverage: &mut Coverage) {
         match push {
+            ServerPush::Publication(publication) if maps::is_map(channel) => {
+                let publisher = self.publisher();
+                let mut told = std::mem::take(&mut truth.maps);
+                self.maps.changed(channel, publisher, &publication, (&mut told, truth, coverage));
+                truth.maps = told;
+            }
+            ServerPush::Unsubscribe { code, .. } if maps::is_map(channel) => {
+                *coverage.entry(format!("push: unsubscribe {code}")).or_default() += 1;
+                self.maps.was_cut(channel, code);
+            }
             ServerPush::Publication(publication) => {
                 self.on_publication(channel, &publication, truth, coverage);
             }

@@ -1,6 +1,12 @@
 //! One client: what it sends and what it believes. What it checks of all it is told is in `check`.
 
-use super::{emulation::Emulation, filter::Filter, knobs, truth::Truth};
+use super::{
+    emulation::Emulation,
+    filter::Filter,
+    knobs,
+    maps::{Asked, Maps},
+    truth::Truth,
+};
 use crate::{
     model::{ConnKey, Protocol},
     stdx::rng::Rng,
@@ -48,6 +54,19 @@ pub enum Expect {
         reverse: bool,
     },
     Rpc,
+    /// A step towards a mirror of a map.
+    Map {
+        channel: String,
+        asked: Asked,
+    },
+    UnsubscribeMap {
+        channel: String,
+    },
+    /// `number`: of its own publications; 0 for a removal.
+    SetEntry {
+        channel: String,
+        number: u64,
+    },
 }
 
 /// What a subscription is asked to be beside the usual.
@@ -142,6 +161,7 @@ pub struct Client {
     pub subs: BTreeMap<String, Sub>,
     /// Where the last subscription to a channel ended: recovery starts here.
     pub memory: BTreeMap<String, (String, u64)>,
+    pub maps: Maps,
     /// What to send next.
     pub outgoing: Vec<u8>,
     pub closed: Option<u16>,
@@ -176,6 +196,7 @@ impl Client {
             next_serial: 1,
             subs: BTreeMap::new(),
             memory: BTreeMap::new(),
+            maps: Maps::new(protocol == Protocol::Json),
             outgoing: Vec::new(),
             closed: None,
         }
@@ -188,6 +209,7 @@ impl Client {
                 self.memory.insert(channel, (sub.epoch, sub.offset));
             }
         }
+        self.maps.lost();
         self.at = None;
         self.connected = false;
         self.socket.clear();
@@ -206,7 +228,7 @@ impl Client {
     }
 
     /// Adds a command to what is sent next, in one message with what is there.
-    fn command(&mut self, request: Request<'_>, expect: Expect) {
+    pub fn command(&mut self, request: Request<'_>, expect: Expect) {
         let id = self.next_id;
         self.next_id += 1;
         self.outstanding.insert(id, expect);
@@ -261,6 +283,11 @@ impl Client {
         }
         let request = Request::Unsubscribe { channel: channel.into() };
         self.command(request, Expect::Unsubscribe { channel: channel.into() });
+    }
+
+    pub fn unsubscribe_map(&mut self, channel: &str) {
+        let request = Request::Unsubscribe { channel: channel.into() };
+        self.command(request, Expect::UnsubscribeMap { channel: channel.into() });
     }
 
     /// The subscription that is live and meant to stay.

@@ -4,6 +4,7 @@ use super::{
     api::Call,
     emulation::Emulation,
     knobs::{self, CHANNELS},
+    maps::When,
     world::World,
 };
 use crate::{
@@ -38,6 +39,8 @@ impl World {
             *knob = 0;
         }
         self.settle_down();
+        self.set_at_rest();
+        self.compare_maps(When::FaultsEnded);
         // Long enough for position checks, overdue pongs and questions nobody answered.
         for _ in 0..900 {
             self.pass(100);
@@ -48,6 +51,10 @@ impl World {
         self.settle_down();
         self.invariants();
         self.compare();
+        self.compare_maps(When::Expired);
+        self.set_at_rest();
+        self.compare_maps(When::SetSince);
+        self.truth.maps.check_terms();
         self.match_patterns();
         self.say_goodbye();
         self.settle_down();
@@ -66,7 +73,9 @@ impl World {
                 }
             }
         }
-        let may_lose = dropped > 0 || self.lag_counts;
+        // Who has a map that is cleared begins anew.
+        let cleared = self.coverage.contains_key("map: cleared");
+        let may_lose = dropped > 0 || self.lag_counts || cleared;
         assert!(may_lose || declared == 0, "{declared} losses declared, nothing was lost");
     }
 

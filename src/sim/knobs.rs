@@ -1,5 +1,6 @@
 //! What a seed decides about its run: sizes, and how likely each fault is. Some faults are off in some runs.
 
+use super::maps;
 use crate::{
     config::{ChannelOptions, Namespace, RecoveryMode, Settings},
     stdx::rng::Rng,
@@ -32,6 +33,10 @@ pub struct Knobs {
     pub lie: u64,
     /// Connections of a user.
     pub users: u64,
+    /// Commands and calls that are about maps.
+    pub maps: u64,
+    /// How long entries of maps last.
+    pub key_ttl_ms: u64,
     /// A user may have fewer sessions than there are clients.
     pub users_limited: bool,
 }
@@ -102,6 +107,8 @@ impl Knobs {
             binary,
             lie,
             users,
+            maps: [0, 0, 200, 800][rng.below(4) as usize],
+            key_ttl_ms: 0,
             users_limited: false,
         }
     }
@@ -162,8 +169,16 @@ impl Knobs {
         // Forgotten soon: those who come back find another stream.
         let lived = Duration::from_millis(1 + rng.below(3_000));
         let brief = ChannelOptions { history_ttl: lived, history_meta_ttl: lived, ..history(10) };
-        let joins =
-            ChannelOptions { presence: true, join_leave: true, force_push_join_leave: true, ..open.clone() };
+        let joins = ChannelOptions {
+            presence: true,
+            join_leave: true,
+            force_push_join_leave: true,
+            map_clients_presence_channel_prefix: maps::CLIENTS_PREFIX.into(),
+            map_users_presence_channel_prefix: maps::USERS_PREFIX.into(),
+            ..open.clone()
+        };
+        let (map_namespaces, key_ttl) = maps::namespaces(rng, &open);
+        self.key_ttl_ms = key_ttl.as_millis() as u64;
         let with_deltas = ChannelOptions {
             allowed_delta_types: vec!["fossil".into()],
             delta_publish: true,
@@ -194,6 +209,7 @@ impl Knobs {
         ]
         .map(|(name, options)| Namespace { name: name.into(), options, ..Namespace::default() })
         .into();
+        settings.channel.namespaces.extend(map_namespaces);
         settings
     }
 }

@@ -23,6 +23,7 @@ mod emulation;
 mod filter;
 mod finish;
 mod knobs;
+mod maps;
 mod mesh;
 mod polls;
 mod sockets;
@@ -78,6 +79,25 @@ const MUST_HAPPEN: &[&str] = &[
     "mesh: ask PresenceStats",
     "mesh: ask History",
     "mesh: ask HistoryRemove",
+    "mesh: ask MapSet",
+    "mesh: ask MapRead",
+    "map: page",
+    "map: page of the stream",
+    "map: live at once",
+    "map: live after pages",
+    "map: recovered",
+    "map: begins anew",
+    "map: removed",
+    "map: removed or hidden",
+    "map: difference",
+    "map: cleared",
+    "map: set",
+    "map: idempotency",
+    "map: version",
+    "map: key_exists",
+    "map: key_not_found",
+    "mesh: tell Presence",
+    "mesh: forward Change",
     "mesh: ask Position",
     "mesh: ask Enter",
     "mesh: ask Act",

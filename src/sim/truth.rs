@@ -1,6 +1,9 @@
 //! What was published where, as far as anybody was told: no two clients may be told different things.
 
-use super::filter::Filter;
+use super::{
+    filter::Filter,
+    maps::{Change, MapTruth, View},
+};
 use crate::wire::json::is_json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +33,7 @@ pub struct Truth {
     tagged: BTreeMap<Vec<u8>, &'static str>,
     /// Places that were passed over for a filter, whether for a JSON client or not.
     unwanted: BTreeMap<(String, String, u64), BTreeSet<Wants>>,
+    pub maps: MapTruth,
     /// How many of them are not JSON.
     binary: BTreeMap<String, usize>,
 }
@@ -68,6 +72,13 @@ impl Truth {
         let stream = self.streams.entry((place.0, place.1)).or_default();
         let known = stream.entry(offset).or_insert_with(|| payload.to_vec());
         assert_eq!(known, payload, "{channel} {epoch} {offset}: two payloads at one place");
+    }
+
+    /// Somebody was told that this changed in a map there.
+    pub fn map_told(&mut self, channel: &str, epoch: &str, offset: u64, change: &Change) {
+        let mut maps = std::mem::take(&mut self.maps);
+        maps.told((channel, epoch, offset), change, View::default(), self);
+        self.maps = maps;
     }
 
     /// `payload` will be published with this tag.

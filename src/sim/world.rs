@@ -1,6 +1,8 @@
 //! Cores, queues, sockets and clients, and the seed that moves them.
 
-use super::{Coverage, api::Call, client::Client, emulation::Stray, knobs::Knobs, mesh::Asked, truth::Truth};
+use super::{
+    Coverage, api::Call, client::Client, emulation::Stray, knobs::Knobs, maps, mesh::Asked, truth::Truth,
+};
 use crate::{
     broker::{
         core::{Core, Seat, SessionStart},
@@ -77,6 +79,7 @@ pub struct World {
     pub(super) strays: Vec<Stray>,
     pub(super) tops: BTreeMap<&'static str, Position>,
     pub(super) present: BTreeMap<&'static str, Vec<Arc<ClientInfo>>>,
+    pub(super) map_states: BTreeMap<&'static str, maps::State>,
     pub coverage: Coverage,
 }
 
@@ -107,6 +110,8 @@ impl World {
             .collect();
         let mesh = (0..knobs.cores).map(|_| (0..knobs.cores).map(|_| VecDeque::new()).collect()).collect();
         let asks = (0..knobs.cores).map(|_| BTreeMap::new()).collect();
+        let mut truth = Truth::default();
+        truth.maps.key_ttl_ms = knobs.key_ttl_ms;
         Self {
             rng,
             knobs,
@@ -119,12 +124,13 @@ impl World {
             queue_max: settings.client.queue_max_size,
             lag_counts: !settings.client.channel_position_max_time_lag.is_zero(),
             clients,
-            truth: Truth::default(),
+            truth,
             calls: BTreeMap::new(),
             calls_next: 0,
             strays: Vec::new(),
             tops: BTreeMap::new(),
             present: BTreeMap::new(),
+            map_states: BTreeMap::new(),
             coverage: Coverage::new(),
         }
     }
@@ -154,7 +160,7 @@ impl World {
             self.excuse_everybody();
         }
         if self.chance(self.knobs.api) {
-            self.call();
+            if self.chance(self.knobs.maps) { self.map_call() } else { self.call() }
         }
         let client = self.rng.below(self.knobs.clients as u64) as usize;
         self.act(client);
