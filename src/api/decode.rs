@@ -274,12 +274,10 @@ impl Whom<'_> {
         if self.channel.0.is_empty() {
             return Err(ErrorCode::BadRequest);
         }
-        // Ignoring these could show more than the caller asked for.
-        if self.overrides.presence.is_some() || self.overrides.join_leave.is_some() {
-            return Err(ErrorCode::NotAvailable);
-        }
         let said = |switch: &Option<Switch>| switch.as_ref().map(|it| it.value);
         let overrides = Overrides {
+            presence: said(&self.overrides.presence),
+            join_leave: said(&self.overrides.join_leave),
             force_recovery: said(&self.overrides.force_recovery),
             force_positioning: said(&self.overrides.force_positioning),
             force_push_join_leave: said(&self.overrides.force_push_join_leave),
@@ -348,6 +346,7 @@ struct Deny<'a> {
     #[serde(borrow)]
     user: Text<'a>,
     uid: Text<'a>,
+    channel: Text<'a>,
     #[serde(deserialize_with = "or_default")]
     issued_before: u64,
     #[serde(deserialize_with = "or_default")]
@@ -382,7 +381,7 @@ pub fn invalidate_user_tokens(json: &str) -> Decoded {
         |it| it.user.shared(),
         |user, it| {
             let (issued_before, expire_at) = (it.issued_before, it.expire_at);
-            Denial::Invalidate { user, issued_before, expire_at }
+            Denial::Invalidate { user, channel: it.channel.shared(), issued_before, expire_at }
         },
     )
 }

@@ -58,11 +58,18 @@ pub struct SubscribeClaims {
     pub info: Bytes,
     pub data: Bytes,
     pub overrides: Overrides,
+    /// As those of [`ConnectClaims`].
+    pub id: Box<str>,
+    pub issued_unix_ms: Option<u64>,
 }
 
 /// Options of the channel that are otherwise for one subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Overrides {
+    /// Whether presence shows the subscriber.
+    pub presence: Option<bool>,
+    /// Whether its join and leave are announced.
+    pub join_leave: Option<bool>,
     pub force_recovery: Option<bool>,
     pub force_positioning: Option<bool>,
     pub force_push_join_leave: Option<bool>,
@@ -71,6 +78,13 @@ pub struct Overrides {
 /// Seconds since 1970, maybe with a fraction, as milliseconds; out of range at its end.
 #[derive(Clone, Copy)]
 struct Date(i64);
+
+impl Date {
+    /// 0 for what was before 1970.
+    fn unix_ms(self) -> u64 {
+        u64::try_from(self.0).unwrap_or(0)
+    }
+}
 
 impl<'de> Deserialize<'de> for Date {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -154,6 +168,8 @@ struct Sub<'a> {
 
 #[derive(Deserialize, Default)]
 struct RawOverrides {
+    presence: Option<Flag>,
+    join_leave: Option<Flag>,
     force_recovery: Option<Flag>,
     force_positioning: Option<Flag>,
     force_push_join_leave: Option<Flag>,
@@ -169,6 +185,8 @@ impl From<Option<RawOverrides>> for Overrides {
         let raw = raw.unwrap_or_default();
         let value = |flag: Option<Flag>| flag.map(|flag| flag.value);
         Self {
+            presence: value(raw.presence),
+            join_leave: value(raw.join_leave),
             force_recovery: value(raw.force_recovery),
             force_positioning: value(raw.force_positioning),
             force_push_join_leave: value(raw.force_push_join_leave),
@@ -281,7 +299,7 @@ impl<'a> Claims<'a> {
             subs,
             caps: Caps::read(raw.caps.as_deref().unwrap_or_default())?,
             id: raw.jti.unwrap_or_default().into(),
-            issued_unix_ms: raw.iat.map(|Date(ms)| u64::try_from(ms).unwrap_or(0)),
+            issued_unix_ms: raw.iat.map(Date::unix_ms),
         })
     }
 
@@ -299,6 +317,8 @@ impl<'a> Claims<'a> {
             info: bytes(raw.info, raw.b64info.as_deref())?,
             data: bytes(raw.data, raw.b64data.as_deref())?,
             overrides: raw.r#override.into(),
+            id: raw.jti.unwrap_or_default().into(),
+            issued_unix_ms: raw.iat.map(Date::unix_ms),
         })
     }
 }

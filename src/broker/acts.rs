@@ -6,11 +6,12 @@
 
 use super::{
     core::Core,
+    hub::HubKey,
     mesh::{Answer, Ask, AskKey, Mesh, Outgoing, Recover, Survey, Whom},
     pending::{Gathered, Pending, SubscribeOrigin},
     permission::Grants,
     seam::{ApiReply, ApiRequest, Denial, Refresh, Target},
-    session::{Joining, Place, State, with_chan_info},
+    session::{Joining, Place, State, shown, with_chan_info},
 };
 use crate::model::{ConnKey, CoreId, Disconnect, ErrorCode, Unsubscribe};
 use std::{collections::BTreeMap, sync::Arc};
@@ -146,6 +147,48 @@ impl Core {
         }
     }
 
+    /// Ends what lives on a token that is refused from now on: sessions with 3500, subscriptions with 2502. Looks at
+    /// every session of this core.
+    pub(super) fn end_denied(&mut self, denial: &Denial) {
+        let Some(marked) = self.denials.marked(denial, self.now) else { return };
+        let (mut ends, mut cuts) = (Vec::new(), Vec::new());
+        for (conn, session) in self.sessions.iter() {
+            let (Some(account), Some(info)) = (&session.account, &session.info) else { continue };
+            if marked.has(account.mark, &info.user, "") {
+                ends.push(conn);
+                continue;
+            }
+            for &(hub, mark) in &account.sub_marks {
+                let channel = self.hub.get(hub).map_or("", |channel| &channel.name);
+                if marked.has(mark, &info.user, channel) {
+                    cuts.push((conn, hub));
+                }
+            }
+        }
+        for conn in ends {
+            self.end(conn, Disconnect::INVALID_TOKEN);
+        }
+        for (conn, hub) in cuts {
+            let place = self.sessions.get(conn).and_then(|session| session.find(hub)).map(|it| it.place);
+            if let Some(place) = place {
+                self.cut_at(conn, hub, place, Unsubscribe::INVALIDATED);
+            }
+        }
+    }
+
+    /// Ends a subscription, now or once its owner has answered.
+    fn cut_at(&mut self, conn: ConnKey, hub: HubKey, place: Place, why: Unsubscribe) {
+        match place {
+            Place::Live { .. } => self.cut_subscription(conn, hub, why),
+            Place::Waiting(key) => {
+                if let Some(Pending::Subscribe(pending)) = self.pending.get_mut(key) {
+                    pending.unsubscribe_after = Some(why);
+                }
+            }
+            Place::Abandoned(_) => {}
+        }
+    }
+
     /// Applies a call to the sessions of this core it concerns.
     pub(super) fn act(&mut self, request: &ApiRequest, whom: &Whom) {
         let named;
@@ -232,6 +275,7 @@ impl Core {
             origin: SubscribeOrigin::Server { data: data.clone() },
             expires_ms,
             kind: 0,
+            shown: shown(*overrides),
             map: None,
         };
         // Without credit the owner is far behind; the caller sees it in the presence of the channel.
@@ -250,15 +294,7 @@ impl Core {
             .map(|subscription| (subscription.hub, subscription.place))
             .collect();
         for (hub, place) in places {
-            match place {
-                Place::Live { .. } => self.cut_subscription(conn, hub, Unsubscribe::SERVER),
-                Place::Waiting(key) => {
-                    if let Some(Pending::Subscribe(pending)) = self.pending.get_mut(key) {
-                        pending.unsubscribe_after = true;
-                    }
-                }
-                Place::Abandoned(_) => {}
-            }
+            self.cut_at(conn, hub, place, Unsubscribe::SERVER);
         }
     }
 

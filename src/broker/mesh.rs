@@ -143,6 +143,24 @@ pub struct SubscribeAsk {
     pub positioned: bool,
     /// The channel is a map: what is wanted of it.
     pub map: Option<Box<MapJoin>>,
+    pub shown: Shown,
+}
+
+/// How others see a subscriber, where that is not what its namespace says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// In presence.
+    pub presence: Option<bool>,
+    /// By its join and leave.
+    pub join_leave: Option<bool>,
+}
+
+impl Shown {
+    /// Presence does not show it, and neither do maps of who is in a channel.
+    #[must_use]
+    pub fn is_hidden(self) -> bool {
+        self.presence == Some(false)
+    }
 }
 
 /// As the fields of a client's subscribe.

@@ -12,7 +12,7 @@ use super::{
     tracks::Wanted,
 };
 use crate::{
-    model::{ClientId, ConnKey, ErrorCode, Position},
+    model::{ClientId, ConnKey, ErrorCode, Position, Unsubscribe},
     stdx::slab::Slab,
 };
 use std::sync::Arc;
@@ -108,8 +108,8 @@ pub struct SubscribePending {
     pub map: Option<MapPending>,
     /// The client was told that this took too long: nothing waits for the answer any more.
     pub late: bool,
-    /// The server API unsubscribed the client meanwhile.
-    pub unsubscribe_after: bool,
+    /// The server API ended it meanwhile.
+    pub unsubscribe_after: Option<Unsubscribe>,
 }
 
 /// Keys a client wants to track.

@@ -118,4 +118,6 @@ impl Unsubscribe {
     /// Publications were lost on the way; the client resubscribes and recovers them.
     pub const INSUFFICIENT_STATE: Self = Self { code: 2500, reason: "insufficient state" };
     pub const EXPIRED: Self = Self { code: 2501, reason: "subscription expired" };
+    /// Its token is refused from now on; the client resubscribes with another one.
+    pub const INVALIDATED: Self = Self { code: 2502, reason: "state invalidated" };
 }

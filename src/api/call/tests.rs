@@ -175,7 +175,7 @@ fn single_methods() {
         (r#""expire_at":5"#, r#"{"result":{}}"#),
         (r#""expire_at":-5"#, bad),
         (r#""override":{"force_recovery":{"value":true},"presence":null}"#, r#"{"result":{}}"#),
-        (r#""override":{"presence":{"value":true}}"#, missing),
+        (r#""override":{"presence":{"value":false},"join_leave":{"value":false}}"#, r#"{"result":{}}"#),
     ] {
         check("subscribe", &format!(r#"{{"user":"42","channel":"a",{rest}}}"#), 200, want);
     }

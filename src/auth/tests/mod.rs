@@ -352,7 +352,10 @@ fn what_a_connection_is_told() {
     let [b, news] = &claims.subs[..] else { panic!("{:?}", claims.subs) };
     assert_eq!((&*b.channel, b.info.as_deref()), ("b", Some(&[0, 255][..])));
     assert_eq!((&*news.channel, news.data.as_deref()), ("news", Some(&b"[1]"[..])));
-    assert_eq!(news.overrides, Overrides { force_recovery: Some(true), ..Overrides::default() });
+    assert_eq!(
+        news.overrides,
+        Overrides { force_recovery: Some(true), presence: Some(false), ..Overrides::default() }
+    );
     let names = |claims: &str| read(claims).subs.iter().map(|it| it.channel.to_string()).collect::<Vec<_>>();
     assert_eq!(names(r#"{"channels":["b","a","b"]}"#), ["a", "b"]);
     let expires = |claims: &str| read(claims).expires_unix_ms;

@@ -5,7 +5,7 @@ use super::{
     connecting::Coming,
     keys::Purpose,
     listen::refusal,
-    subscribe::{Joining, wishes},
+    subscribe::{Joining, shown, wishes},
 };
 use crate::{
     auth::{ConnectClaims, Refused, ServerSub},
@@ -67,7 +67,9 @@ impl Core {
         });
         let account = by_token.then(|| {
             let channels = claims.subs.iter().map(|sub| sub.channel.clone()).collect();
-            Box::new(Account { expires_ms, channels, meta: claims.meta, caps: claims.caps })
+            let mark = self.denials.mark(&claims.id, claims.issued_unix_ms);
+            let (meta, caps) = (claims.meta, claims.caps);
+            Box::new(Account { expires_ms, channels, meta, caps, mark, ..Account::default() })
         });
         if let Some(session) = self.sessions.get_mut(conn) {
             session.info = Some(info);
@@ -300,6 +302,7 @@ impl Core {
                 origin: SubscribeOrigin::Connect { data: sub.data.clone() },
                 expires_ms: u64::MAX,
                 kind: 0,
+                shown: shown(sub.overrides),
                 map: None,
             };
             if !self.ask_subscribe(conn, joining) {

@@ -22,10 +22,11 @@ mod v1;
 
 pub(super) use connect::with_chan_info;
 pub use connecting::Connecting;
-pub(super) use subscribe::Joining;
+pub(super) use subscribe::{Joining, shown};
 
 use super::{
     core::{Core, Uplink},
+    denials::Mark,
     group::{GroupKey, info_is_json, publication_is_json},
     hub::HubKey,
     limits::Meter,
@@ -91,7 +92,7 @@ pub enum State {
 }
 
 /// What a connection token said beyond who the client is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Account {
     /// When it expires on [`crate::model::Now::ms`], which does not jump; `u64::MAX`: never.
     pub expires_ms: u64,
@@ -101,6 +102,24 @@ pub struct Account {
     pub meta: Option<Arc<[u8]>>,
     /// What it allows beyond what the options of channels do.
     pub caps: Caps,
+    /// The token itself.
+    pub mark: Mark,
+    /// Subscriptions that live on tokens of their own.
+    pub sub_marks: Vec<(HubKey, Mark)>,
+}
+
+impl Default for Account {
+    /// That of a client without a token.
+    fn default() -> Self {
+        Self {
+            expires_ms: u64::MAX,
+            channels: Box::default(),
+            meta: None,
+            caps: Caps::default(),
+            mark: Mark::default(),
+            sub_marks: Vec::new(),
+        }
+    }
 }
 
 /// Why a command is not done.
@@ -259,6 +278,9 @@ impl Session {
     pub fn forget(&mut self, hub: HubKey) -> Option<Subscription> {
         let index = self.subscriptions.iter().position(|subscription| subscription.hub == hub)?;
         let subscription = self.subscriptions.swap_remove(index);
+        if let Some(account) = &mut self.account {
+            account.sub_marks.retain(|(other, _)| *other != hub);
+        }
         if self.subscriptions.is_empty() {
             self.subscriptions = Vec::new();
         }

@@ -3,7 +3,7 @@
 use super::{Refusal, Step, connect::with_chan_info, keys::Purpose};
 use crate::{
     auth::{ConnectClaims, Refused, SubscribeClaims},
-    broker::core::Core,
+    broker::{core::Core, denials::Mark},
     model::{ClientInfo, ConnKey, Disconnect, ErrorCode},
     wire::client::{Push, Reply},
 };
@@ -28,11 +28,13 @@ impl Core {
             Err(refusal) => return self.refuse_by(conn, id, refusal),
         };
         self.set_conn_info(conn, claims.info);
+        let mark = self.denials.mark(&claims.id, claims.issued_unix_ms);
         if let Some(session) = self.sessions.get_mut(conn) {
             let account = session.account.get_or_insert_default();
             account.expires_ms = expires_ms;
             account.meta = claims.meta;
             account.caps = claims.caps;
+            account.mark = mark;
         }
         self.expect_expiry(conn);
         self.reply(conn, id, &Reply::Refresh { expires: ttl > 0, ttl });
@@ -103,8 +105,11 @@ impl Core {
                 Some(refusal) => found = Err(refusal),
             }
         }
-        let found = found.and_then(|claims| Ok((self.time_left(claims.expires_unix_ms)?, claims.info)));
-        let ((expires_ms, ttl), chan_info) = match found {
+        let found = found.and_then(|claims| {
+            let mark = self.denials.mark(&claims.id, claims.issued_unix_ms);
+            Ok((self.time_left(claims.expires_unix_ms)?, claims.info, mark))
+        });
+        let ((expires_ms, ttl), chan_info, mark) = match found {
             Ok(found) => found,
             Err(refusal) => return self.refuse_by(conn, id, refusal),
         };
@@ -115,6 +120,7 @@ impl Core {
         {
             subscription.set_info(with_chan_info(info, chan_info.as_ref()));
         }
+        self.set_mark(conn, channel, mark);
         self.set_expiry(conn, channel, expires_ms);
         self.reply(conn, id, &Reply::SubRefresh { expires: ttl > 0, ttl, items: &[] });
         Step::Done
@@ -132,6 +138,7 @@ impl Core {
         token: &str,
         invalid: Refusal,
     ) -> Result<SubscribeClaims, Refusal> {
+        let revoked = invalid.clone();
         let claims = self.subscription_tokens.subscribe(token, self.now.unix_ms).map_err(|it| match it {
             Refused::Expired { .. } => Refusal::Error(ErrorCode::TokenExpired),
             Refused::Key => Refusal::Key,
@@ -143,6 +150,19 @@ impl Core {
         if *claims.channel != *channel || !of_user || !of_client {
             return Err(Disconnect::INVALID_TOKEN.into());
         }
+        if self.denials.revokes_subscription(&claims, self.now) {
+            return Err(revoked);
+        }
         Ok(claims)
+    }
+
+    /// Notes what token the subscription to this channel lives on.
+    pub(super) fn set_mark(&mut self, conn: ConnKey, channel: &str, mark: Mark) {
+        let Some(hub) = self.hub.find(channel) else { return };
+        if let Some(session) = self.sessions.get_mut(conn) {
+            let marks = &mut session.account.get_or_insert_default().sub_marks;
+            marks.retain(|(other, _)| *other != hub);
+            marks.push((hub, mark));
+        }
     }
 }

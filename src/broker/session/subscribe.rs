@@ -15,7 +15,7 @@ use crate::{
         core::Core,
         group::{Class, Filter, FilterError},
         hub::HubKey,
-        mesh::{Ask, AskKey, MapJoin, Recover, SubscribeAsk, Subscribed},
+        mesh::{Ask, AskKey, MapJoin, Recover, Shown, SubscribeAsk, Subscribed},
         pending::{MapPending, Pending, SubscribeOrigin, SubscribePending},
         permission::{Grants, Namespaces, Verb, option_ms, recovers_cache},
     },
@@ -41,6 +41,7 @@ pub(in crate::broker) struct Joining<'a> {
     pub origin: SubscribeOrigin,
     /// As in [`Subscription`].
     pub expires_ms: u64,
+    pub shown: Shown,
     /// The type of subscription.
     pub kind: i32,
     /// The channel is a map: what is wanted of it.
@@ -93,6 +94,7 @@ impl Core {
         let Some(info) = self.info(conn) else { return Step::Ended };
         let recover = (request.recover && grants.recoverable)
             .then(|| Recover { offset: request.offset, epoch: (&*request.epoch).into() });
+        let mark = (!request.token.is_empty()).then(|| self.denials.mark(&claims.id, claims.issued_unix_ms));
         let joining = Joining {
             channel,
             info: with_chan_info(info, claims.info.as_ref()),
@@ -102,10 +104,14 @@ impl Core {
             reject_unrecovered: request.flag & REJECT_UNRECOVERED != 0,
             origin: SubscribeOrigin::Client { id, ttl, data: claims.data },
             expires_ms,
+            shown: shown(claims.overrides),
             kind: request.kind,
             map: map_join(request),
         };
         if self.ask_subscribe(conn, joining) {
+            if let Some(mark) = mark {
+                self.set_mark(conn, channel, mark);
+            }
             return Step::Done;
         }
         let owner = self.owners.of(channel);
@@ -198,6 +204,8 @@ impl Core {
             return Ok(Namespaces::grant(options, who, wishes));
         }
         let mut options = options.clone();
+        // Others may be announced here although the namespace announces nobody.
+        options.join_leave |= [overrides.join_leave, overrides.force_push_join_leave].contains(&Some(true));
         for (option, said) in [
             (&mut options.force_recovery, overrides.force_recovery),
             (&mut options.force_positioning, overrides.force_positioning),
@@ -223,6 +231,7 @@ impl Core {
             reject_unrecovered,
             origin,
             expires_ms,
+            shown,
             kind,
             map,
         } = joining;
@@ -255,7 +264,7 @@ impl Core {
             map: (kind != 0)
                 .then(|| MapPending { kind, recover: map.as_ref().is_some_and(|join| join.recover) }),
             late: false,
-            unsubscribe_after: false,
+            unsubscribe_after: None,
         });
         let ask = Ask::Subscribe(SubscribeAsk {
             channel: name,
@@ -264,6 +273,7 @@ impl Core {
             reject_unrecovered,
             positioned: grants.positioned,
             map,
+            shown,
         });
         let key = self.ask(owner, ask, pending);
         if let Some(session) = self.sessions.get_mut(conn) {
@@ -321,8 +331,8 @@ impl Core {
         if pending.grants.positioned {
             self.schedule_position_check(hub);
         }
-        if pending.unsubscribe_after {
-            self.cut_subscription(pending.conn, hub, Unsubscribe::SERVER);
+        if let Some(why) = pending.unsubscribe_after {
+            self.cut_subscription(pending.conn, hub, why);
         }
     }
 
@@ -526,6 +536,11 @@ impl Core {
     pub(in crate::broker) fn owner(&self, channel: &str) -> CoreId {
         self.owners.of(channel)
     }
+}
+
+/// How others are to see the subscriber.
+pub(in crate::broker) fn shown(overrides: Overrides) -> Shown {
+    Shown { presence: overrides.presence, join_leave: overrides.join_leave }
 }
 
 /// Leaves of what was missed what the subscriber wants of it.

@@ -1,12 +1,13 @@
 //! What the owner core keeps about one channel: who is interested, who is present, and its stream.
 //!
 //! Bounds: counts, 4 bytes for each core up to the highest interested one; members, one entry for each
-//! subscription where the namespace has presence or join/leave and nothing elsewhere; the stream, see
+//! subscription where the namespace has presence or join/leave, elsewhere for those alone whose leave is to be
+//! announced all the same; the stream, see
 //! [`History`].
 
 use super::{history::History, map::Map, poll::Poll};
 use crate::{
-    broker::permission::recovers_cache,
+    broker::{mesh::Shown, permission::recovers_cache},
     config,
     model::{ClientId, ClientInfo, CoreId},
     stdx::bitset::CoreSet,
@@ -183,8 +184,7 @@ impl Channel {
         self.interest.invariants();
         match &self.members {
             Some(members) => {
-                assert!(self.rules.keeps_members(), "members nobody asked for");
-                members.invariants(&self.interest);
+                members.invariants(&self.interest, self.rules.keeps_members());
             }
             None => assert!(!self.rules.keeps_members() || self.interest.subscribers() == 0),
         }
@@ -262,13 +262,16 @@ impl Interest {
     }
 }
 
-/// Who is subscribed, for presence, join and leave.
+/// Who is subscribed, for presence, join and leave. Where the namespace has none of these, those whose leave is to be
+/// announced.
 #[derive(Debug, Default)]
 pub struct Members {
     /// Ordered, so that lists are the same in every run of a seed.
     by_client: BTreeMap<ClientId, Member>,
-    /// How many members each user has.
+    /// How many members each user has that presence shows.
     users: BTreeMap<Arc<str>, u32>,
+    /// Members that presence does not show.
+    hidden: u32,
     /// The list, since somebody asked for it and until the members change.
     list: OnceCell<Arc<[Arc<ClientInfo>]>>,
 }
@@ -277,66 +280,90 @@ pub struct Members {
 struct Member {
     core: CoreId,
     info: Arc<ClientInfo>,
+    shown: Shown,
 }
 
 impl Members {
     /// False when the client was already there; then nothing changes.
-    pub fn insert(&mut self, core: CoreId, info: Arc<ClientInfo>) -> bool {
+    pub fn insert(&mut self, core: CoreId, info: Arc<ClientInfo>, shown: Shown) -> bool {
         if self.by_client.contains_key(&info.client) {
             return false;
         }
         self.list.take();
-        *self.users.entry(info.user.clone()).or_default() += 1;
-        self.by_client.insert(info.client, Member { core, info });
+        if shown.is_hidden() {
+            self.hidden += 1;
+        } else {
+            *self.users.entry(info.user.clone()).or_default() += 1;
+        }
+        self.by_client.insert(info.client, Member { core, info, shown });
         true
     }
 
     /// `None` when `core` has no such client.
-    pub fn remove(&mut self, core: CoreId, client: ClientId) -> Option<Arc<ClientInfo>> {
+    pub fn remove(&mut self, core: CoreId, client: ClientId) -> Option<(Arc<ClientInfo>, Shown)> {
         self.by_client.get(&client).filter(|member| member.core == core)?;
-        let info = self.by_client.remove(&client)?.info;
+        let Member { info, shown, .. } = self.by_client.remove(&client)?;
         self.list.take();
-        if let Some(count) = self.users.get_mut(&info.user) {
+        if shown.is_hidden() {
+            self.hidden -= 1;
+        } else if let Some(count) = self.users.get_mut(&info.user) {
             *count -= 1;
             if *count == 0 {
                 self.users.remove(&info.user);
             }
         }
-        Some(info)
+        Some((info, shown))
     }
 
-    /// In the order of their ids. Asking again costs nothing while nobody comes or goes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_client.is_empty()
+    }
+
+    /// Those that presence shows, in the order of their ids. Asking again costs nothing while nobody comes or goes.
     #[must_use]
     pub fn list(&self) -> Arc<[Arc<ClientInfo>]> {
-        let list = || self.by_client.values().map(|member| member.info.clone()).collect();
+        let list = || self.present().cloned().collect();
         Arc::clone(self.list.get_or_init(list))
     }
 
-    #[must_use]
-    pub fn clients(&self) -> u32 {
-        self.by_client.len() as u32
+    fn present(&self) -> impl Iterator<Item = &Arc<ClientInfo>> {
+        self.by_client.values().filter(|member| !member.shown.is_hidden()).map(|member| &member.info)
     }
 
-    /// Distinct users; all anonymous ones together are one.
+    /// How many presence shows.
+    #[must_use]
+    pub fn clients(&self) -> u32 {
+        self.by_client.len() as u32 - self.hidden
+    }
+
+    /// Their distinct users; all anonymous ones together are one.
     #[must_use]
     pub fn users(&self) -> u32 {
         self.users.len() as u32
     }
 
-    fn invariants(&self, interest: &Interest) {
+    /// `all`: everybody who is subscribed is a member.
+    fn invariants(&self, interest: &Interest, all: bool) {
         let mut counts = vec![0; interest.counts.len()];
         let mut users = BTreeMap::new();
         for member in self.by_client.values() {
             counts[usize::from(member.core)] += 1;
-            *users.entry(member.info.user.clone()).or_insert(0) += 1;
         }
-        assert_eq!(counts, interest.counts, "members and counts");
+        for info in self.present() {
+            *users.entry(info.user.clone()).or_insert(0) += 1;
+        }
+        if all {
+            assert_eq!(counts, interest.counts, "members and counts");
+        } else {
+            assert!(counts.iter().zip(&interest.counts).all(|(some, of)| some <= of), "members and counts");
+            let told = |member: &Member| member.shown.join_leave == Some(true);
+            assert!(!self.is_empty() && self.by_client.values().all(told), "members nobody asked for");
+        }
         if let Some(list) = self.list.get() {
-            assert!(
-                list.iter().eq(self.by_client.values().map(|member| &member.info)),
-                "members and their list"
-            );
+            assert!(list.iter().eq(self.present()), "members and their list");
         }
+        assert_eq!(self.present().count() as u32, self.clients(), "members that are shown");
         assert_eq!(users, self.users, "members and users");
     }
 }

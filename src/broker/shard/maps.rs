@@ -179,7 +179,7 @@ impl Shard {
         match plan {
             Plan::Page(page) => Ok(Answer::MapPage(Box::new(page))),
             Plan::Live { state, missed, recovered } => {
-                self.join(owned, from, ask.info);
+                self.join(owned, from, ask.info, ask.shown);
                 let position = Some(position);
                 Ok(Answer::Subscribed(Subscribed {
                     channel: owned,

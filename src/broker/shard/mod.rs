@@ -34,7 +34,7 @@ use self::{
 };
 use super::{
     ids::Owners,
-    mesh::{Answer, Ask, AskKey, Forward, Mesh, Outgoing, OwnedKey, Tell},
+    mesh::{Answer, Ask, AskKey, Forward, Mesh, Outgoing, OwnedKey, Shown, Tell},
     permission::Namespaces,
 };
 use crate::{
@@ -159,13 +159,13 @@ impl Shard {
         let mut joined = None;
         let answer = match ask {
             Ask::Subscribe(mut ask) => {
-                let info = ask.info.clone();
+                let (info, shown) = (ask.info.clone(), ask.shown);
                 let answer = match ask.map.take() {
                     Some(join) => self.subscribe_map(from, ask, &join, now),
                     None => self.subscribe(from, ask, now).map(Answer::Subscribed),
                 };
                 if let Ok(Answer::Subscribed(subscribed)) = &answer {
-                    joined = Some((subscribed.channel, info));
+                    joined = Some((subscribed.channel, info, shown));
                 }
                 answer
             }
@@ -186,15 +186,23 @@ impl Shard {
         };
         let answer = Box::new(answer.unwrap_or_else(Answer::Error));
         out.send(from, Mesh::Answer { id, answer });
-        if let Some((key, info)) = joined {
-            self.tell_maps(key, &info, true, out);
-            self.announce(key, Forward::Join(info), out);
+        if let Some((key, info, shown)) = joined {
+            self.tell_maps(key, &info, shown, true, out);
+            self.announce(key, Forward::Join(info), shown, out);
         }
     }
 
-    /// Maps of who is in this channel, where there are any, are told that somebody came or went.
-    fn tell_maps(&self, key: OwnedKey, info: &Arc<ClientInfo>, present: bool, out: &mut dyn Outgoing) {
-        if let Some(channel) = self.channels.get(key).filter(|channel| channel.rules.members) {
+    /// Maps of who is in this channel, where there are any, are told that somebody came or went who may be seen.
+    fn tell_maps(
+        &self,
+        key: OwnedKey,
+        info: &Arc<ClientInfo>,
+        shown: Shown,
+        present: bool,
+        out: &mut dyn Outgoing,
+    ) {
+        let seen = |channel: &&Channel| channel.rules.members && !shown.is_hidden();
+        if let Some(channel) = self.channels.get(key).filter(seen) {
             self.tell_presence(channel.rules, &channel.name, info, present, out);
         }
     }

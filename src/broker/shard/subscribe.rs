@@ -2,7 +2,7 @@
 
 use super::{Shard, forward};
 use crate::{
-    broker::mesh::{Forward, Outgoing, OwnedKey, Recover, SubscribeAsk, Subscribed},
+    broker::mesh::{Forward, Outgoing, OwnedKey, Recover, Shown, SubscribeAsk, Subscribed},
     metrics::Counter,
     model::{ClientId, ClientInfo, CoreId, ErrorCode, Now, Publication},
 };
@@ -21,7 +21,8 @@ impl Shard {
         ask: SubscribeAsk,
         now: Now,
     ) -> Result<Subscribed, ErrorCode> {
-        let SubscribeAsk { channel: name, info, recover, reject_unrecovered, positioned, map: _ } = ask;
+        let SubscribeAsk { channel: name, info, recover, reject_unrecovered, positioned, shown, map: _ } =
+            ask;
         let (key, rules) = self.look_up(&name)?;
         let key = key.unwrap_or_else(|| self.create(&name, rules));
         let position = if rules.poll {
@@ -38,15 +39,15 @@ impl Shard {
             self.drop_if_idle(key);
             return Err(ErrorCode::UnrecoverablePosition);
         }
-        self.join(key, from, info);
+        self.join(key, from, info, shown);
         let publications = missed.unwrap_or_default();
         Ok(Subscribed { channel: key, position, publications, recovered, state: Vec::new() })
     }
 
     /// Removes a subscriber of core `from`. The others are told; it has left already.
     ///
-    /// Where the namespace has neither presence nor join/leave, subscribers are only counted: there the
-    /// core's word is taken for the client, as long as the core has any.
+    /// Where the namespace has neither presence nor join/leave, subscribers are only counted (but for those whose leave
+    /// is announced all the same): there the core's word is taken for the client, as long as the core has any.
     pub(super) fn unsubscribe(
         &mut self,
         from: CoreId,
@@ -56,18 +57,19 @@ impl Shard {
         out: &mut dyn Outgoing,
     ) {
         let Some(channel) = self.channels.get_mut(key) else { return };
-        let mut left = None;
+        let left = channel.members.as_mut().and_then(|members| members.remove(from, client));
         if channel.rules.keeps_members() {
-            left = channel.members.as_mut().and_then(|members| members.remove(from, client));
             if left.is_none() {
                 return;
             }
+        } else if channel.members.as_ref().is_some_and(|members| members.is_empty()) {
+            channel.members = None;
         }
         if !channel.interest.remove(from) {
             return;
         }
-        if let Some(info) = &left {
-            self.tell_maps(key, info, false, out);
+        if let Some((info, shown)) = &left {
+            self.tell_maps(key, info, *shown, false, out);
             self.remove_entry_of(key, info, now, out);
         }
         if self.channels.get(key).is_some_and(|it| it.poll.is_some() && !it.interest.cores().contains(from)) {
@@ -79,23 +81,25 @@ impl Shard {
             self.subscribed -= 1;
             self.keep_stream(key, now.ms);
             self.drop_if_idle(key);
-        } else if let Some(info) = left {
-            self.announce(key, Forward::Leave(info), out);
+        } else if let Some((info, shown)) = left {
+            self.announce(key, Forward::Leave(info), shown, out);
         }
     }
 
-    /// Sends a join or a leave to the interested cores, where the namespace wants it.
-    pub(super) fn announce(&self, key: OwnedKey, message: Forward, out: &mut dyn Outgoing) {
+    /// Sends a join or a leave to the interested cores, where the namespace wants it or that of this subscriber is to be
+    /// announced.
+    pub(super) fn announce(&self, key: OwnedKey, message: Forward, shown: Shown, out: &mut dyn Outgoing) {
         if let Some(channel) = self.channels.get(key)
-            && channel.rules.join_leave
+            && shown.join_leave.unwrap_or(channel.rules.join_leave)
         {
             forward(key, channel, &message, out);
         }
     }
 
-    pub(super) fn join(&mut self, key: OwnedKey, from: CoreId, info: Arc<ClientInfo>) {
+    pub(super) fn join(&mut self, key: OwnedKey, from: CoreId, info: Arc<ClientInfo>, shown: Shown) {
         let Some(channel) = self.channels.get_mut(key) else { return };
-        if channel.rules.keeps_members() && !channel.members.get_or_insert_default().insert(from, info) {
+        let keeps = channel.rules.keeps_members() || shown.join_leave == Some(true);
+        if keeps && !channel.members.get_or_insert_default().insert(from, info, shown) {
             debug_assert!(false, "a client subscribes to a channel once at a time");
             return;
         }

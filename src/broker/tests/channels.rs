@@ -369,3 +369,75 @@ fn json_clients_are_never_told_what_is_not_json() {
     let subscribe = r#"{"id":2,"subscribe":{"channel":"a","recover":true,"offset":1,"epoch":""}}"#;
     assert_eq!(one.hear(late, subscribe)[0], recovered);
 }
+
+/// Who is not shown, or announced, or the other way round, whatever the namespace says; by API and by token alike.
+#[test]
+fn others_see_a_subscriber_as_it_was_said() {
+    let mut settings = open_settings();
+    settings.client.token.hmac_secret_key = "secret".into();
+    let join = |channel: &str| {
+        format!(r#"{{"push":{{"channel":"{channel}","join":{{"info":{{"user":"","client":"ID"}}}}}}}}"#)
+    };
+    let leave = |channel: &str| join(channel).replace(r#""join":"#, r#""leave":"#);
+    let stats =
+        |clients: u32| format!(r#"{{"id":3,"presence_stats":{{"num_clients":{clients},"num_users":1}}}}"#);
+    // Namespace, what is said of presence and of joins; whether both happen.
+    for (channel, presence, join_leave, seen, told) in [
+        ("joins:a", None, None, true, true),
+        ("joins:a", Some(false), None, false, true),
+        ("joins:a", None, Some(false), true, false),
+        ("joins:a", Some(false), Some(false), false, false),
+        ("joins:a", Some(true), Some(true), true, true),
+        ("plain:a", None, None, false, false),
+        ("plain:a", Some(true), Some(true), false, true),
+    ] {
+        let mut one = One::new(settings.clone());
+        let who = format!("{channel} {presence:?} {join_leave:?}");
+        let watcher = one.client();
+        let said = Overrides { presence, join_leave, ..Overrides::default() };
+        let subscribe = |one: &mut One, conn, overrides| {
+            let client = one.core.info(conn).unwrap().client.to_string().into();
+            let request = ApiRequest::Subscribe {
+                target: Target { client, ..Target::default() },
+                channel: channel.into(),
+                info: None,
+                data: None,
+                recover_since: None,
+                overrides,
+                expires_unix_ms: None,
+            };
+            one.core.begin_turn(one.now);
+            one.core.api(1, request);
+            one.turn();
+            assert_eq!(one.api.pop().unwrap().1.map(drop), Ok(()), "{who}");
+        };
+        let watches = Overrides { force_push_join_leave: Some(true), ..Overrides::default() };
+        subscribe(&mut one, watcher, watches);
+        let conn = one.client();
+        subscribe(&mut one, conn, said);
+        assert_eq!(one.heard(watcher), if told { vec![join(channel)] } else { vec![] }, "{who}");
+        let answer = one.hear(watcher, &format!(r#"{{"id":3,"presence_stats":{{"channel":"{channel}"}}}}"#));
+        if channel.starts_with("joins") {
+            assert_eq!(answer, [stats(1 + u32::from(seen))], "{who}");
+        }
+        one.core.invariants();
+        one.core.end_session(conn);
+        one.turn();
+        assert_eq!(one.heard(watcher), if told { vec![leave(channel)] } else { vec![] }, "{who}");
+        one.core.end_session(watcher);
+        one.core.invariants();
+        assert_eq!(one.core.residue().sessions, 0);
+    }
+    // A token says the same.
+    let mut one = One::new(settings);
+    let watcher = one.client();
+    one.hear(watcher, r#"{"id":2,"subscribe":{"channel":"joins:a","join_leave":true}}"#);
+    let quiet = r#"{"sub":"","subs":{"joins:a":{"override":{"presence":{"value":false},"join_leave":{"value":false}}}}}"#;
+    let conn = one.open(Protocol::Json);
+    let token = token(quiet);
+    let heard = one.hear(conn, &format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+    assert!(heard[0].contains(r#""subs":{"joins:a":{}}"#), "{heard:?}");
+    assert!(one.heard(watcher).is_empty());
+    let answer = one.hear(watcher, r#"{"id":3,"presence_stats":{"channel":"joins:a"}}"#);
+    assert_eq!(answer, [stats(1)]);
+}

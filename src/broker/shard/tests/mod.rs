@@ -3,7 +3,7 @@ mod model;
 use super::*;
 use crate::{
     broker::{
-        mesh::{HistoryFilter, Recover, SubscribeAsk, Subscribed},
+        mesh::{HistoryFilter, Recover, Shown, SubscribeAsk, Subscribed},
         seam::PublishOptions,
     },
     config::{self, ChannelOptions, Namespace},
@@ -115,6 +115,7 @@ impl Bench {
             reject_unrecovered: false,
             positioned: true,
             map: None,
+            shown: Shown::default(),
         };
         match self.ask(from, Ask::Subscribe(ask)) {
             Answer::Subscribed(subscribed) => subscribed,
@@ -305,6 +306,7 @@ fn a_rejected_recovery_leaves_nobody() {
             reject_unrecovered: true,
             positioned: true,
             map: None,
+            shown: Shown::default(),
         };
         let answer = bench.ask(1, Ask::Subscribe(ask));
         assert!(bench.after.len() == bench.shard.channel_count(), "a join only for who came");
@@ -326,6 +328,7 @@ fn positions() {
         reject_unrecovered: false,
         positioned,
         map: None,
+        shown: Shown::default(),
     };
     assert!(matches!(
         bench.ask(1, Ask::Subscribe(ask(false))),
@@ -370,6 +373,7 @@ fn errors_table() {
         reject_unrecovered: false,
         positioned: true,
         map: None,
+        shown: Shown::default(),
     };
     check(Ask::Subscribe(ask), ErrorCode::UnknownChannel);
     check(Ask::Presence { channel: channel() }, ErrorCode::UnknownChannel);
@@ -448,6 +452,7 @@ fn presence_counts_users_once() {
             reject_unrecovered: false,
             positioned: false,
             map: None,
+            shown: Shown::default(),
         };
         bench.ask(core as CoreId, Ask::Subscribe(ask));
     }

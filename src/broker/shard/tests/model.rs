@@ -21,7 +21,7 @@ type Published = (Option<(u64, String)>, u64);
 
 #[derive(Default)]
 struct Channel {
-    subscribers: BTreeMap<u128, (CoreId, Arc<ClientInfo>)>,
+    subscribers: BTreeMap<u128, (CoreId, Arc<ClientInfo>, Shown)>,
     key: Option<OwnedKey>,
     stream: Option<Stream>,
 }
@@ -41,7 +41,7 @@ struct Stream {
 
 impl Channel {
     fn cores(&self) -> Vec<CoreId> {
-        let cores: BTreeSet<CoreId> = self.subscribers.values().map(|(core, _)| *core).collect();
+        let cores: BTreeSet<CoreId> = self.subscribers.values().map(|(core, ..)| *core).collect();
         cores.into_iter().collect()
     }
 
@@ -156,6 +156,8 @@ impl Pair {
         let same_epoch = recover.as_ref().is_some_and(|from| self.same_epoch(name, from));
 
         let reject_unrecovered = u.ratio(1, 3)?;
+        let said = [None, None, None, Some(true), Some(false)];
+        let shown = Shown { presence: *u.choose(&said)?, join_leave: *u.choose(&said)? };
 
         let channel = self.channel(name);
         let mut missed = None;
@@ -170,12 +172,12 @@ impl Pair {
         let want_position = positioned || recover.is_some();
         let rejected = reject_unrecovered && recover.is_some() && missed.is_none();
         if !rejected {
-            channel.subscribers.insert(client, (core, info.clone()));
+            channel.subscribers.insert(client, (core, info.clone(), shown));
         }
         channel.expire(name, now);
         let cores = channel.cores();
-        let ask =
-            SubscribeAsk { channel: name.into(), info, recover, reject_unrecovered, positioned, map: None };
+        let channel = name.into();
+        let ask = SubscribeAsk { channel, info, recover, reject_unrecovered, positioned, map: None, shown };
         let got = match self.bench.ask(core, Ask::Subscribe(ask)) {
             Answer::Error(ErrorCode::UnrecoverablePosition) if rejected => {
                 assert!(self.bench.before.is_empty() && self.bench.after.is_empty());
@@ -196,7 +198,8 @@ impl Pair {
         assert!(self.bench.before.is_empty());
         let joins = std::mem::take(&mut self.bench.after);
         assert!(joins.iter().all(|(_, it)| matches!(it, Forward::Join(info) if info.client.0 == client)));
-        assert_eq!(receivers(&joins), if has_joins(name) { cores } else { Vec::new() });
+        let told = shown.join_leave.unwrap_or(has_joins(name));
+        assert_eq!(receivers(&joins), if told { cores } else { Vec::new() });
         Ok(())
     }
 
@@ -210,7 +213,7 @@ impl Pair {
             return Ok(());
         }
         let client = *u.choose(&known)?;
-        let (core, _) = channel.subscribers.remove(&client).unwrap();
+        let (core, _, shown) = channel.subscribers.remove(&client).unwrap();
         let cores = channel.cores();
         if cores.is_empty() {
             channel.key = None;
@@ -220,7 +223,8 @@ impl Pair {
             channel.expire(name, now);
         }
         let leaves = self.bench.unsubscribe(core, key, client);
-        assert_eq!(leaves, if has_joins(name) { cores } else { Vec::new() });
+        let told = shown.join_leave.unwrap_or(has_joins(name));
+        assert_eq!(leaves, if told { cores } else { Vec::new() });
         Ok(())
     }
 
@@ -324,7 +328,9 @@ impl Pair {
     }
 
     fn presence(&mut self, name: &'static str) {
-        let mut want: Vec<_> = self.channel(name).subscribers.values().map(|it| it.1.clone()).collect();
+        let there = self.channel(name).subscribers.values();
+        let mut want: Vec<_> =
+            there.filter(|it| it.2.presence != Some(false)).map(|it| it.1.clone()).collect();
         want.sort_unstable_by_key(|info| info.client);
         let users: BTreeSet<_> = want.iter().map(|info| info.user.clone()).collect();
         let stats = (want.len() as u32, users.len() as u32);

@@ -59,7 +59,8 @@ fn every_code_has_its_row() {
         let reconnects = if disconnect.code < 3500 { "yes" } else { "no" };
         row(&format!("| {} | {} | {reconnects}", disconnect.code, disconnect.reason));
     }
-    for it in [Unsubscribe::SERVER, Unsubscribe::INSUFFICIENT_STATE, Unsubscribe::EXPIRED] {
+    use Unsubscribe as U;
+    for it in [U::SERVER, U::INSUFFICIENT_STATE, U::EXPIRED, U::INVALIDATED] {
         row(&format!("| {} | {} |", it.code, it.reason));
     }
 }
