@@ -183,6 +183,11 @@ impl Driver for Echo {
         self.conns.insert(conn, State::Head(Vec::new()));
     }
 
+    fn on_adopt(&mut self, conn: Key, peer: SocketAddr, first: &[u8]) {
+        self.on_accept(conn, 0, peer);
+        self.on_data(conn, &mut first.to_vec());
+    }
+
     fn on_data(&mut self, conn: Key, bytes: &mut [u8]) {
         match self.conns.get(conn) {
             Some(State::Head(_)) => self.on_head(conn, bytes),

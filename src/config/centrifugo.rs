@@ -91,7 +91,7 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("rpc", Fine::Off),
     ("singleflight", Fine::Disabled),
     ("swagger", Fine::Disabled),
-    ("uni_grpc", Fine::Disabled),
+    ("uni_grpc.tls", Fine::Disabled),
     ("uni_http_stream.connect_code_to_http_response", Fine::Disabled),
     ("uni_sse.connect_code_to_http_response", Fine::Disabled),
     ("uni_websocket.compression", Fine::Off),

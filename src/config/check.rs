@@ -32,7 +32,9 @@ impl Draft {
         conflicts.extend(personal(settings));
         conflicts.extend(buckets(settings));
         conflicts.extend(tls(settings));
-        conflicts.extend(loopback(settings, dev));
+        conflicts.extend(loopback("http_server.address", &settings.http_server.address, dev));
+        let listens = dev && settings.uni_grpc.enabled;
+        conflicts.extend(loopback("uni_grpc.address", &settings.uni_grpc.address, listens));
         for Conflict { keys, found, reason } in conflicts {
             // Blame a key that somebody set: changing a default is not what they did.
             let set = keys.iter().find(|key| self.places.contains_key(*key)).or(keys.first());
@@ -229,11 +231,10 @@ fn tls(settings: &Settings) -> Option<Conflict> {
     })
 }
 
-fn loopback(settings: &Settings, dev: bool) -> Option<Conflict> {
-    let address = settings.http_server.address.as_str();
+fn loopback(key: &str, address: &str, dev: bool) -> Option<Conflict> {
     let loopback = address == "localhost" || address.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
     (dev && !loopback).then(|| Conflict {
-        keys: vec!["http_server.address".into()],
+        keys: vec![key.into()],
         found: format!("{address:?}"),
         reason: "--dev lets everybody do everything and so listens on a loopback address only".into(),
     })

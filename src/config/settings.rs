@@ -65,6 +65,8 @@ sections! {
         uni_sse: UniSse,
         /// Clients that only listen, in the body of one response. JSON.
         uni_http_stream: UniHttpStream,
+        /// Clients that only listen, by gRPC on a port of its own: `Consume` of `schema/unistream.proto`. Protobuf.
+        uni_grpc: UniGrpc,
         /// The HTTP server API.
         http_api: HttpApi,
         /// The health check.
@@ -526,6 +528,19 @@ sections! {
         max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
     }
 
+    UniGrpc {
+        /// Serve it.
+        enabled: bool = false, Rule::Any;
+        /// Address to listen on. Empty: all addresses, IPv6 and IPv4.
+        address: String = String::new(), Rule::Address;
+        /// Port to listen on. 0 takes a free one, said at start.
+        port: u16 = 11_000, Rule::Range(0, 65_535);
+        /// Bytes of the request that connects; more is answered with status OUT_OF_RANGE.
+        max_receive_message_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+        /// Clients that share one HTTP/2 connection at a time; those beyond wait in the client's library.
+        max_concurrent_streams: u32 = 1000, Rule::Range(1, 1_000_000);
+    }
+
     Emulation {
         /// Path of the endpoint.
         handler_prefix: String = "/emulation".into(), Rule::Path;
@@ -620,6 +635,7 @@ impl Settings {
     pub fn dev() -> Self {
         let mut settings = Self::default();
         settings.http_server.address = "127.0.0.1".into();
+        settings.uni_grpc.address = "127.0.0.1".into();
         settings.client.allowed_origins = vec!["*".into()];
         settings.client.insecure = true;
         settings.client.allow_anonymous_connect_without_token = true;

@@ -9,7 +9,7 @@ use super::{
     Clock, Driver, Next,
     bell::Bell,
     error::RunError,
-    inbox::Receiver,
+    inbox::{Mail, Receiver},
     mesh::{Mesh, Parcel},
     net::Sockets,
     start::Shared,
@@ -33,7 +33,7 @@ pub(super) struct Core<D: Driver> {
     pub bell: Arc<Bell>,
     pub shared: Arc<Shared>,
     /// Taken out of the inbox, for the driver.
-    pub foreign: VecDeque<D::Foreign>,
+    pub foreign: VecDeque<Mail<D::Foreign>>,
 }
 
 /// What follows a turn.
@@ -58,8 +58,11 @@ impl<D: Driver> Core<D> {
         self.hand_over_sockets();
         self.receive_parcels();
         self.inbox.take(&mut self.foreign);
-        for message in self.foreign.drain(..) {
-            self.driver.on_foreign(message);
+        for mail in self.foreign.drain(..) {
+            match mail {
+                Mail::Message(message) => self.driver.on_foreign(message),
+                Mail::Socket(socket) => self.net.adopt(&mut self.driver, socket),
+            }
         }
         let next = self.driver.end_turn(&mut self.net, &mut self.mesh);
         self.count_turn(started);

@@ -1,4 +1,4 @@
-//! What other threads tell a core.
+//! What other threads tell a core, and sockets they hand to it.
 //!
 //! Bounded in messages: a full inbox gives the message back to the sender, who knows what to do about it.
 //! Cold: signals, side threads, tests. A lock per message is nothing there.
@@ -6,15 +6,33 @@
 use super::bell::Bell;
 use std::{
     collections::VecDeque,
+    net::{SocketAddr, TcpStream},
+    os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
+/// What comes from another thread.
+#[derive(Debug)]
+pub(super) enum Mail<F> {
+    Message(F),
+    Socket(AdoptedSocket),
+}
+
+/// A socket that nobody accepted here.
+#[derive(Debug)]
+pub(super) struct AdoptedSocket {
+    pub stream: TcpStream,
+    pub peer: SocketAddr,
+    /// What its peer says first.
+    pub first: Vec<u8>,
+}
+
 #[derive(Debug)]
 struct Inbox<F> {
-    messages: Mutex<VecDeque<F>>,
+    messages: Mutex<VecDeque<Mail<F>>>,
     /// Number of messages, readable without the lock.
     len: AtomicUsize,
     closed: AtomicBool,
@@ -49,15 +67,31 @@ impl<F> Sender<F> {
     /// # Errors
     /// [`SendError`] when the inbox is full or the core has ended.
     pub fn send(&self, message: F) -> Result<(), SendError<F>> {
+        self.post(message, Mail::Message)
+    }
+
+    /// Makes a socket a connection of the core, whose driver hears of it by
+    /// [`Driver::on_adopt`](super::Driver::on_adopt). `stream` is a connected stream socket of whatever family, with
+    /// `peer` at its other end as far as limits and logs are concerned, and `first` is what the peer has said.
+    ///
+    /// # Errors
+    /// [`SendError`] when the inbox is full or the core has ended; the socket is closed then. A core that ends later
+    /// closes it as well.
+    pub fn adopt(&self, stream: OwnedFd, peer: SocketAddr, first: Vec<u8>) -> Result<(), SendError<()>> {
+        let socket = AdoptedSocket { stream: stream.into(), peer, first };
+        self.post((), |()| Mail::Socket(socket))
+    }
+
+    fn post<T>(&self, what: T, wrap: impl FnOnce(T) -> Mail<F>) -> Result<(), SendError<T>> {
         {
             let mut messages = self.inbox.messages.lock().unwrap_or_else(PoisonError::into_inner);
             if self.inbox.closed.load(Ordering::Relaxed) {
-                return Err(SendError::Closed(message));
+                return Err(SendError::Closed(what));
             }
             if messages.len() >= self.inbox.capacity {
-                return Err(SendError::Full(message));
+                return Err(SendError::Full(what));
             }
-            messages.push_back(message);
+            messages.push_back(wrap(what));
             self.inbox.len.store(messages.len(), Ordering::Release);
         }
         self.bell.ring_if_asleep();
@@ -75,7 +109,7 @@ impl<F> Receiver<F> {
     }
 
     /// Moves everything to the end of `out`.
-    pub fn take(&self, out: &mut VecDeque<F>) {
+    pub fn take(&self, out: &mut VecDeque<Mail<F>>) {
         if self.is_empty() {
             return;
         }
@@ -116,6 +150,8 @@ mod tests {
         assert_eq!(sender.send(3), Err(SendError::Full(3)));
         let mut out = VecDeque::new();
         receiver.take(&mut out);
+        let out: Vec<_> =
+            out.into_iter().map(|mail| if let Mail::Message(it) = mail { it } else { 0 }).collect();
         assert_eq!(out, [1, 2]);
         assert!(receiver.is_empty());
         assert_eq!(sender.send(4), Ok(()));

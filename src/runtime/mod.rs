@@ -41,7 +41,7 @@ pub struct Clock {
 
 /// What one core does. The runtime calls it in this order, over and over: `begin_turn`; then, any number
 /// of times and in arrival order, `on_accept`, `on_data`, `on_end`, `on_writable`, `on_released`; then
-/// `on_batch` for each peer that sent something and `on_foreign`; then `end_turn` once.
+/// `on_batch` for each peer that sent something, `on_foreign` and `on_adopt`; then `end_turn` once.
 pub trait Driver: 'static {
     /// What crosses from core to core.
     type Message: Send + 'static;
@@ -52,6 +52,10 @@ pub trait Driver: 'static {
 
     /// A connection was accepted on the listener with this index. `conn` names it until `on_released`.
     fn on_accept(&mut self, conn: Key, listener: usize, peer: SocketAddr);
+
+    /// Another thread of this process handed over a connection ([`Sender::adopt`]), and what its peer said first.
+    /// From here on it is like one that was accepted.
+    fn on_adopt(&mut self, conn: Key, peer: SocketAddr, first: &[u8]);
 
     /// Bytes arrived. The buffer is lent for this call only and may be changed in place (unmasking).
     /// May still be called a few times after a pause, with what had arrived before it took effect.

@@ -6,6 +6,7 @@
 //! its files.
 
 mod backend;
+mod grpc;
 mod keys;
 mod log;
 mod ready;
@@ -28,7 +29,7 @@ use signal_hook::{
 };
 use std::{
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
     sync::{Arc, mpsc},
     thread,
     time::Instant,
@@ -48,10 +49,12 @@ pub enum ServeError {
     Start(#[from] StartError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error("{0} {1:?} is not an IP address: write one of this machine, or leave it empty for all")]
+    Address(&'static str, String),
     #[error(
-        "http_server.address {0:?} is not an IP address: write one of this machine, or leave it empty for all"
+        "cannot serve uni_grpc on {address} ({source}): see uni_grpc.address and uni_grpc.port, and what else listens there"
     )]
-    Address(String),
+    Grpc { address: SocketAddr, source: io::Error },
     #[error("http_server.tls.{}: {}", .0.option, .0.reason)]
     Tls(Unusable),
     #[error("cannot listen for signals ({0}): check the limits of this process")]
@@ -82,6 +85,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     let acceptor = tls::acceptor(&settings).map_err(ServeError::Tls)?;
     // Before the cores, so that their threads inherit nothing that would end them.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Signals)?;
+    let grpc = grpc_listener(&settings)?;
     let (key_fetches, wanted_keys) = mpsc::sync_channel(keys::WAITING_MAX);
     let calls = backend::Queue::new(&settings);
     let drivers = drivers(&settings, &log, key_fetches, calls.jobs.clone())?;
@@ -114,6 +118,10 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     let senders = running.senders().to_vec();
     keys::start(&settings, &log, wanted_keys, senders.clone()).map_err(ServeError::Thread)?;
     backend::start(&settings, &log, calls, senders.clone()).map_err(ServeError::Thread)?;
+    let grpc = grpc
+        .map(|listener| grpc::start(&settings, &log, listener, senders.clone()))
+        .transpose()
+        .map_err(ServeError::Thread)?;
     let (events, inbox) = mpsc::channel();
     let on_signal = events.clone();
     let signal_handle = signals.handle();
@@ -148,6 +156,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
                 }
                 deadline = Some(Instant::now() + settings.shutdown.timeout);
                 tell(|| Foreign::Drain);
+                grpc.iter().for_each(grpc::Serving::drain);
             }
             None if left.is_none_or(|left| !left.is_zero()) => {
                 if watch.has_changed() {
@@ -171,7 +180,19 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
         }
     };
     signal_handle.close();
+    if let (Some(grpc), Some(deadline)) = (grpc, deadline) {
+        grpc.wait(deadline);
+    }
     ended
+}
+
+fn grpc_listener(settings: &Settings) -> Result<Option<TcpListener>, ServeError> {
+    let uni_grpc = &settings.uni_grpc;
+    if !uni_grpc.enabled {
+        return Ok(None);
+    }
+    let address = address("uni_grpc.address", &uni_grpc.address, uni_grpc.port)?;
+    TcpListener::bind(address).map(Some).map_err(|source| ServeError::Grpc { address, source })
 }
 
 fn runtime_options(settings: &Settings) -> Result<runtime::Options, ServeError> {
@@ -188,7 +209,11 @@ fn runtime_options(settings: &Settings) -> Result<runtime::Options, ServeError> 
             Backend::Ring => BackendChoice::Ring,
             Backend::Poll => BackendChoice::Poll,
         },
-        addresses: vec![address(settings)?],
+        addresses: vec![address(
+            "http_server.address",
+            &settings.http_server.address,
+            settings.http_server.port,
+        )?],
         backlog: runtime.listen_backlog,
         buffer_count: runtime.buffer_count,
         buffer_size: runtime.buffer_size,
@@ -201,19 +226,17 @@ fn runtime_options(settings: &Settings) -> Result<runtime::Options, ServeError> 
 }
 
 /// All addresses means IPv6 and IPv4 through one socket, or IPv4 alone where there is no IPv6.
-fn address(settings: &Settings) -> Result<SocketAddr, ServeError> {
-    let port = settings.http_server.port;
-    let text = &settings.http_server.address;
+fn address(key: &'static str, text: &str, port: u16) -> Result<SocketAddr, ServeError> {
     if text.is_empty() {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-        return Ok(match std::net::TcpListener::bind(any) {
+        return Ok(match TcpListener::bind(any) {
             Ok(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
             Err(_) => SocketAddr::from(([0, 0, 0, 0], port)),
         });
     }
-    let ip: IpAddr = match text.as_str() {
+    let ip: IpAddr = match text {
         "localhost" => [127, 0, 0, 1].into(),
-        text => text.parse().map_err(|_| ServeError::Address(text.to_owned()))?,
+        text => text.parse().map_err(|_| ServeError::Address(key, text.to_owned()))?,
     };
     Ok(SocketAddr::new(ip, port))
 }

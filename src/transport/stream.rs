@@ -1,11 +1,21 @@
-//! Sessions in the body of an HTTP response (`http_stream`, `sse`): how they end. Nothing is read on them.
+//! Sessions in the body of an HTTP response (`http_stream`, `sse`), or told to a gateway in this process: how they end.
+//! Nothing is read on them.
 
-use super::driver::{Conn, CoreDriver};
+use super::{
+    driver::{Conn, CoreDriver, Life},
+    log::Level,
+};
 use crate::{
-    broker::{core::Uplink, outbox::Framing},
+    broker::{
+        core::{SessionStart, Uplink},
+        outbox::{Body, Framing},
+    },
+    metrics::Counter,
     model::{ConnKey, Disconnect, Protocol},
+    runtime::Close,
     wire::client::{Push, encode_bare_push, encode_push},
 };
+use std::net::IpAddr;
 
 /// One such response. Idle it holds no buffer.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +54,26 @@ pub fn farewell(protocol: Protocol, framing: Framing, uplink: Uplink, disconnect
 }
 
 impl CoreDriver {
+    /// A client that only listens, behind a gateway: `connect` is its request in Protobuf, and it is told pushes in
+    /// Protobuf with their lengths in front. One for whom there is no room is closed without a word.
+    pub(super) fn start_gateway_stream(&mut self, conn: ConnKey, client: IpAddr, connect: &[u8]) {
+        if self.life != Life::Serving {
+            return self.cut(conn, Close::Graceful { linger_ms: 0 });
+        }
+        if let Err(reason) = self.enter(conn, client) {
+            self.core.counters().increment(Counter::ConnectionsTurnedAway);
+            self.site.report(Level::Info, format_args!("{client}: turned away: {reason}"));
+            return self.cut(conn, Close::Graceful { linger_ms: 0 });
+        }
+        let (protocol, uplink) = (Protocol::Protobuf, Uplink::None);
+        let framing = Framing::Delimited(Body::ToEnd);
+        let address = self.shared.gate.limits_of(client, self.now.ms);
+        self.core
+            .start_session(conn, SessionStart { uplink, address, ..SessionStart::new(protocol, framing) });
+        self.conns.insert(conn, Conn::Stream(Stream::new(protocol, framing, uplink)));
+        self.core.on_message(conn, connect);
+    }
+
     /// The broker ended the session.
     pub(super) fn close_stream(&mut self, conn: ConnKey, disconnect: &Disconnect) {
         let Some(&Conn::Stream(stream)) = self.conns.get(conn) else { return };

@@ -204,6 +204,11 @@ impl Driver for CoreDriver {
         }
     }
 
+    fn on_adopt(&mut self, conn: Key, peer: SocketAddr, first: &[u8]) {
+        self.core.open(conn);
+        self.start_gateway_stream(conn, peer.ip(), first);
+    }
+
     fn on_data(&mut self, conn: Key, bytes: &mut [u8]) {
         match self.conns.get_mut(conn) {
             Some(Conn::WebSocket(_)) => self.on_frames(conn, bytes),

@@ -11,10 +11,8 @@ use crate::{
 impl Core {
     /// The first message connects; what comes behind it is passed over.
     pub(super) fn listen(&mut self, conn: ConnKey, message: &[u8]) {
-        if self.sessions.get(conn).is_none_or(|session| session.state != State::New) {
-            return;
-        }
-        match client::decode_connect(message) {
+        let Some(session) = self.sessions.get(conn).filter(|it| it.state == State::New) else { return };
+        match client::decode_connect(session.protocol, message) {
             Ok(request) => {
                 self.counters.increment(Counter::CommandsReceived);
                 if !self.within_limits(conn, Operation::Connect) {

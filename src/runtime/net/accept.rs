@@ -7,7 +7,8 @@
 use super::{Op, Sockets, ring::user_data, target};
 use crate::{
     metrics::Counter,
-    runtime::{Driver, mesh::FreshSocket, options::Backend, sys},
+    runtime::{Driver, inbox::AdoptedSocket, mesh::FreshSocket, options::Backend, sys},
+    stdx::slab::Key,
 };
 use io_uring::{cqueue, opcode};
 use std::{
@@ -81,6 +82,10 @@ impl Loads {
     /// A connection that was placed on `from` stays here.
     pub fn took_back(&self, from: usize) {
         self.cores[from].fetch_sub(1, Ordering::Relaxed);
+        self.cores[self.core].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn joined(&self) {
         self.cores[self.core].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -220,11 +225,26 @@ impl Sockets {
         // The slot may have been somebody's whose end the driver does not know of yet.
         self.bury(driver);
         let FreshSocket { stream, listener, peer } = socket;
+        let key = self.begin(stream);
+        driver.on_accept(key, listener, peer);
+        self.list(key);
+    }
+
+    /// Makes a socket from elsewhere a connection of this core.
+    pub fn adopt<D: Driver>(&mut self, driver: &mut D, socket: AdoptedSocket) {
+        self.loads.joined();
+        self.bury(driver);
+        let AdoptedSocket { stream, peer, first } = socket;
+        let key = self.begin(stream);
+        driver.on_adopt(key, peer, &first);
+        self.list(key);
+    }
+
+    fn begin(&mut self, stream: TcpStream) -> Key {
         let key = self.insert(stream);
         self.counters.increment(Counter::ConnectionsAccepted);
         self.counters.set(Counter::ConnectionsOpen, self.conns.len() as u64);
-        driver.on_accept(key, listener, peer);
-        self.list(key);
+        key
     }
 
     /// The socket was to go to `core`, which has no room for it.

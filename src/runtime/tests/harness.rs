@@ -234,6 +234,11 @@ impl Driver for Echo {
         self.say(Seen::Accepted { core: self.core, key, listener, peer });
     }
 
+    fn on_adopt(&mut self, key: Key, peer: SocketAddr, first: &[u8]) {
+        self.on_accept(key, usize::MAX, peer);
+        self.on_data(key, &mut first.to_vec());
+    }
+
     fn on_data(&mut self, key: Key, bytes: &mut [u8]) {
         self.received += bytes.len() as u64;
         let conn = self.conns.get_mut(key).expect("data for a live connection");

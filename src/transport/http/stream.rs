@@ -124,7 +124,7 @@ impl StreamPlan {
             Some(query) => query.into_bytes(),
             None => body.to_vec(),
         };
-        if self.uplink == Uplink::None && decode_connect(&commands).is_err() {
+        if self.uplink == Uplink::None && decode_connect(self.protocol, &commands).is_err() {
             return Err(Response::error(400).with_fields(&self.cors));
         }
         Ok(StreamStart { plan: self, commands })

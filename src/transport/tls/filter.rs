@@ -25,6 +25,8 @@ pub(super) struct Filter {
     pub options: Options,
     pub acceptor: Arc<Acceptor>,
     pub sessions: SideTable<Box<Session>>,
+    /// Connections within this process: what is written to them stays as it is.
+    pub plain: SideTable<()>,
     /// With bytes of a handshake to look at, first come first served.
     pub handshakes: VecDeque<Key>,
     /// With ciphertext to write, or to be closed.
@@ -61,6 +63,7 @@ impl Filter {
             options,
             acceptor,
             sessions: SideTable::default(),
+            plain: SideTable::default(),
             handshakes: VecDeque::new(),
             ready: Vec::new(),
             broken: Vec::new(),
@@ -202,8 +205,15 @@ impl Filter {
     ) -> usize {
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         let Some(session) = self.sessions.get_mut(conn) else {
-            shorts.push(Short { index, sent: skip, error: Some(ENOTCONN) });
-            return used;
+            if self.plain.get(conn).is_none() {
+                shorts.push(Short { index, sent: skip, error: Some(ENOTCONN) });
+                return used;
+            }
+            let plain = part(pieces, skip, &mut self.joined);
+            let to = used + plain.len();
+            self.arena[used..to].copy_from_slice(plain);
+            sealed.push(Sealed { index, conn, from: used, to, plain: skip + plain.len(), total });
+            return to;
         };
         if session.phase != Phase::Open || total == 0 {
             // There is nobody to read it.
@@ -259,7 +269,10 @@ impl Filter {
                 None if plain < total => again.push((index, plain)),
                 None => {}
                 Some(Short { sent, error: None, .. }) => {
-                    let Some(session) = self.sessions.get_mut(conn) else { continue };
+                    let Some(session) = self.sessions.get_mut(conn) else {
+                        shorts.push(Short { index, sent: plain - (to - from) + sent, error: None });
+                        continue;
+                    };
                     session.outgoing = self.arena[from + sent..to].to_vec();
                     session.blocked = true;
                     if plain < total {

@@ -203,7 +203,16 @@ impl<D: Driver> Driver for Tls<D> {
         }
     }
 
+    /// It comes from this very process, so there is nothing to hide on it.
+    fn on_adopt(&mut self, conn: Key, peer: SocketAddr, first: &[u8]) {
+        self.filter.plain.insert(conn, ());
+        self.inner.on_adopt(conn, peer, first);
+    }
+
     fn on_data(&mut self, conn: Key, bytes: &mut [u8]) {
+        if self.filter.plain.get(conn).is_some() {
+            return self.inner.on_data(conn, bytes);
+        }
         let size_max = self.filter.options.handshake_size_max;
         let Some(session) = self.filter.sessions.get_mut(conn) else { return };
         match session.phase {
@@ -239,6 +248,8 @@ impl<D: Driver> Driver for Tls<D> {
         if let Some(session) = self.filter.sessions.get_mut(conn) {
             session.blocked = false;
             self.filter.list(conn);
+        } else if self.filter.plain.get(conn).is_some() {
+            self.inner.on_writable(conn);
         }
     }
 
@@ -247,6 +258,7 @@ impl<D: Driver> Driver for Tls<D> {
             let was_tried = session.received > 0 && session.is_handshaking();
             self.filter.failed += u64::from(was_tried);
         }
+        self.filter.plain.remove(conn);
         self.inner.on_released(conn);
     }
 

@@ -68,6 +68,9 @@ impl Driver for Echo {
     fn on_accept(&mut self, conn: Key, _listener: usize, _peer: std::net::SocketAddr) {
         self.waiting.insert(conn, Vec::new());
     }
+    fn on_adopt(&mut self, conn: Key, _peer: std::net::SocketAddr, first: &[u8]) {
+        self.waiting.insert(conn, first.to_vec());
+    }
     fn on_data(&mut self, conn: Key, bytes: &mut [u8]) {
         self.waiting.get_mut(&conn).expect("accepted").extend_from_slice(bytes);
         // The driver may change what it is lent.

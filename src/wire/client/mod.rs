@@ -398,12 +398,12 @@ pub fn encode_bare_push(protocol: Protocol, channel: &str, push: &Push<'_>, out:
     append(protocol, &reply::PushMessage { channel: reply::Named::Name(channel), push }, out);
 }
 
-/// Reads how a client that only listens connects: JSON of the request alone; nothing and `null` say nothing.
+/// Reads how a client that only listens connects: the request alone; nothing, and `null` in JSON, say nothing.
 ///
 /// # Errors
 /// The bytes are no such request.
-pub fn decode_connect(bytes: &[u8]) -> Result<ConnectRequest<'_>, DecodeError> {
-    request::connect_alone(bytes)
+pub fn decode_connect(protocol: Protocol, bytes: &[u8]) -> Result<ConnectRequest<'_>, DecodeError> {
+    request::connect_alone(protocol, bytes)
 }
 
 /// Prepares a frame that begins at `frame_start` of `out` for one more message: the newline between JSON

@@ -3,9 +3,9 @@
 use super::{
     ConnectResult, Push, Reply, SubscribeResult,
     schema::{
-        client_info, connect_result, disconnect, error, history_result, join, message, presence_result,
-        presence_stats_result, publication, push, refresh, refresh_result, reply, rpc_result,
-        sub_refresh_result, subscribe, subscribe_result, unsubscribe,
+        client_info, connect, connect_result, disconnect, error, history_result, join, message,
+        presence_result, presence_stats_result, publication, push, refresh, refresh_result, reply,
+        rpc_result, sub_refresh_result, subscribe, subscribe_result, unsubscribe,
     },
     sink::{Encode, Sink},
 };
@@ -328,7 +328,7 @@ impl Encode for PushMessage<'_, '_> {
                 sink.message(push::SUBSCRIBE, &Subscribe { recoverable, positioned, epoch, offset, data });
             }
             Push::Message { data } => sink.message(push::MESSAGE, &Message(data)),
-            Push::Connect(result) => sink.message(push::CONNECT, result),
+            Push::Connect(result) => sink.message(push::CONNECT, &ConnectPush(result)),
             Push::Disconnect { code, reason } => sink.message(push::DISCONNECT, &Disconnect { code, reason }),
             Push::Refresh { expires, ttl } => sink.message(push::REFRESH, &Refresh { expires, ttl }),
         }
@@ -378,6 +378,26 @@ pub(super) struct Message<'a>(pub &'a [u8]);
 impl Encode for Message<'_> {
     fn fields<S: Sink>(&self, sink: &mut S) {
         sink.payload(message::DATA, self.0);
+    }
+}
+
+/// How listeners are told what others get in a reply.
+struct ConnectPush<'a, 'r>(&'a ConnectResult<'r>);
+
+impl Encode for ConnectPush<'_, '_> {
+    fn fields<S: Sink>(&self, sink: &mut S) {
+        let Self(result) = self;
+        sink.client(connect::CLIENT, result.client);
+        sink.text(connect::VERSION, result.version);
+        sink.payload(connect::DATA, result.data);
+        sink.map(connect::SUBS, result.subs.iter().map(|(channel, result)| (*channel, result)));
+        sink.flag(connect::EXPIRES, result.expires);
+        sink.uint(connect::TTL, result.ttl.into());
+        sink.uint(connect::PING, result.ping.into());
+        sink.flag(connect::PONG, result.pong);
+        sink.text(connect::SESSION, result.session);
+        sink.text(connect::NODE, result.node);
+        sink.uint(connect::TIME, result.time_ms);
     }
 }
 

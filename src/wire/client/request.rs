@@ -6,7 +6,7 @@ use super::{
     schema::{self, command::n},
     source::{Fields, Source},
 };
-use crate::{stdx::varint, wire::json::Cursor};
+use crate::{model::Protocol, stdx::varint, wire::json::Cursor};
 use std::borrow::Cow;
 
 type Result<T> = std::result::Result<T, DecodeError>;
@@ -177,7 +177,10 @@ fn request<'a, S: Source<'a>>(source: &mut S, number: u32) -> Result<Option<Requ
 }
 
 /// A connect request that is not in a command; nothing and `null` are an empty one.
-pub(super) fn connect_alone(bytes: &[u8]) -> Result<ConnectRequest<'_>> {
+pub(super) fn connect_alone(protocol: Protocol, bytes: &[u8]) -> Result<ConnectRequest<'_>> {
+    if protocol == Protocol::Protobuf {
+        return connect_request(&mut Fields::message_value(bytes)).map(|(request, _)| *request);
+    }
     let text = simdutf8::basic::from_utf8(bytes).map_err(|_| DecodeError::Json)?;
     if text.trim_ascii().is_empty() {
         return Ok(ConnectRequest::default());

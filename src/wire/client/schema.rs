@@ -84,6 +84,11 @@ messages! {
         SUBS = 6 "subs", PING = 7 "ping", PONG = 8 "pong", SESSION = 9 "session", NODE = 10 "node",
         TIME = 11 "time",
     }
+    // Of a push: other numbers than in a reply.
+    connect = "Connect" {
+        CLIENT = 1 "client", VERSION = 2 "version", DATA = 3 "data", SUBS = 4 "subs", EXPIRES = 5 "expires",
+        TTL = 6 "ttl", PING = 7 "ping", PONG = 8 "pong", SESSION = 9 "session", NODE = 10 "node", TIME = 11 "time",
+    }
     subscribe_request = "SubscribeRequest" {
         CHANNEL = 1 "channel", TOKEN = 2 "token", RECOVER = 3 "recover", EPOCH = 6 "epoch",
         OFFSET = 7 "offset", DATA = 8 "data", POSITIONED = 9 "positioned", RECOVERABLE = 10 "recoverable",

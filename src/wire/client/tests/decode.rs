@@ -237,13 +237,28 @@ fn protobuf_frames() {
 #[test]
 fn connect_requests_of_listeners() {
     for nothing in ["", " ", "null", "{}", "{\"other\":1}"] {
-        assert_eq!(decode_connect(nothing.as_bytes()), Ok(ConnectRequest::default()), "{nothing:?}");
+        assert_eq!(
+            decode_connect(Protocol::Json, nothing.as_bytes()),
+            Ok(ConnectRequest::default()),
+            "{nothing:?}"
+        );
     }
     let text = r#"{"token":"t","subs":{"a":{"recover":true,"offset":5,"epoch":"e"}}}"#;
-    let request = decode_connect(text.as_bytes()).unwrap();
+    let request = decode_connect(Protocol::Json, text.as_bytes()).unwrap();
     assert_eq!((&*request.token, &*request.subs[0].0, request.subs[0].1.offset), ("t", "a", 5));
     for wrong in ["x", "[]", "{} {}", "{}\n{}", "{\"token\":1}", "\u{1}"] {
-        assert_eq!(decode_connect(wrong.as_bytes()), Err(DecodeError::Json), "{wrong:?}");
+        assert_eq!(decode_connect(Protocol::Json, wrong.as_bytes()), Err(DecodeError::Json), "{wrong:?}");
     }
-    assert_eq!(decode_connect(b"\xff"), Err(DecodeError::Json));
+    assert_eq!(decode_connect(Protocol::Json, b"\xff"), Err(DecodeError::Json));
+    // Without a length in front: 1 token, 3 subs (1 channel, 2 request: 3 recover, 6 epoch, 7 offset).
+    let bytes = b"\x0a\x01t\x1a\x0c\x0a\x01a\x12\x07\x18\x01\x32\x01e\x38\x05";
+    let request = decode_connect(Protocol::Protobuf, bytes).unwrap();
+    let (channel, subscribe) = &request.subs[0];
+    assert_eq!((&*request.token, &**channel, subscribe.recover, subscribe.offset), ("t", "a", true, 5));
+    assert_eq!(decode_connect(Protocol::Protobuf, b""), Ok(ConnectRequest::default()));
+    assert_eq!(
+        decode_connect(Protocol::Protobuf, b"\x0a\x02t"),
+        Err(DecodeError::Protobuf),
+        "shorter than it says"
+    );
 }

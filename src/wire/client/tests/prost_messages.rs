@@ -112,7 +112,7 @@ pub struct Push {
     #[prost(message, optional, tag = "9")]
     pub subscribe: Option<Subscribe>,
     #[prost(message, optional, tag = "10")]
-    pub connect: Option<ConnectResult>,
+    pub connect: Option<Connect>,
     #[prost(message, optional, tag = "11")]
     pub disconnect: Option<Disconnect>,
     #[prost(message, optional, tag = "12")]
@@ -268,6 +268,34 @@ pub struct ConnectResult {
     #[serde(with = "raw", skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<u8>,
     #[prost(btree_map = "string, message", tag = "6")]
+    pub subs: BTreeMap<String, SubscribeResult>,
+    #[prost(uint32, tag = "7")]
+    pub ping: u32,
+    #[prost(bool, tag = "8")]
+    pub pong: bool,
+    #[prost(string, tag = "9")]
+    pub session: String,
+    #[prost(string, tag = "10")]
+    pub node: String,
+    #[prost(int64, tag = "11")]
+    pub time: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Connect {
+    #[prost(string, tag = "1")]
+    pub client: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+    #[prost(bool, tag = "5")]
+    pub expires: bool,
+    #[prost(uint32, tag = "6")]
+    pub ttl: u32,
+    #[prost(bytes = "vec", tag = "3")]
+    #[serde(with = "raw", skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<u8>,
+    #[prost(btree_map = "string, message", tag = "4")]
     pub subs: BTreeMap<String, SubscribeResult>,
     #[prost(uint32, tag = "7")]
     pub ping: u32,

@@ -235,6 +235,12 @@ fn connect_result_message(it: &ConnectResult<'_>) -> pb::ConnectResult {
     }
 }
 
+fn connect_push_message(it: &ConnectResult<'_>) -> pb::Connect {
+    let pb::ConnectResult { client, version, expires, ttl, data, subs, ping, pong, session, node, time } =
+        connect_result_message(it);
+    pb::Connect { client, version, expires, ttl, data, subs, ping, pong, session, node, time }
+}
+
 fn reply_message(id: u32, reply: &Reply<'_>) -> pb::Reply {
     let mut it = pb::Reply { id, ..Default::default() };
     match *reply {
@@ -293,7 +299,7 @@ fn push_message(channel: &str, push: &Push<'_>) -> pb::Reply {
             });
         }
         Push::Message { data } => it.message = Some(pb::Payload { data: data.to_vec() }),
-        Push::Connect(result) => it.connect = Some(connect_result_message(result)),
+        Push::Connect(result) => it.connect = Some(connect_push_message(result)),
         Push::Disconnect { code, reason } => {
             it.disconnect = Some(pb::Disconnect { code: *code, reason: reason.to_string() });
         }
