@@ -93,13 +93,13 @@ fn a_migrated_configuration_starts_in_every_format() {
 fn what_is_not_supported_is_named() {
     let lossy = r#"{
       "engine": { "type": "redis", "redis": { "address": "redis://127.0.0.1:6379" } },
-      "uni_grpc": { "enabled": true },
+      "grpc_api": { "enabled": true },
       "channel": { "namespaces": [{ "name": "news", "subscribe_stream_proxy_enabled": true, "history_size": 1, "history_ttl": "1m" }] }
     }"#;
     let config = Scratch::file("lossy.json", lossy);
     let named = [
         "\"engine.type\"",
-        "\"uni_grpc.enabled\"",
+        "\"grpc_api.enabled\"",
         "\"channel.namespaces.news.subscribe_stream_proxy_enabled\"",
     ];
     for command in ["check-config", "serve"] {
