@@ -110,15 +110,20 @@ pub fn run_beside(mut args: Args) -> Result<ExitCode, BenchError> {
     harness::single("idle", &common, false, settings, &bars, &|common| run(Args { common, ..args.clone() }))
 }
 
+/// Whether there was a window to measure processor time in.
+fn watched(run: &Value) -> bool {
+    figure(run, "/workload/window_s") != Some(0.0)
+}
+
 /// Of connections over WebSocket and without TLS, with one subscription.
 fn plain_bars(run: &Value, own_channels: bool) -> Vec<Bar> {
     if own_channels {
         return vec![Bar::of(run, PRIVATE, "P7", "private memory, a channel each", 1434.0, "B")];
     }
-    let mut bars = vec![
-        Bar::of(run, PRIVATE, "P7", "private memory, shared channels", 1024.0, "B"),
-        Bar::of(run, CPU, "P7", "CPU per second, pings of 25 s", 0.5, "µs"),
-    ];
+    let mut bars = vec![Bar::of(run, PRIVATE, "P7", "private memory, shared channels", 1024.0, "B")];
+    if watched(run) {
+        bars.push(Bar::of(run, CPU, "P7", "CPU per second, pings of 25 s", 0.5, "µs"));
+    }
     if let Some(limit) = figure(run, "/held/file_limits_allow") {
         let held = figure(run, "/held/connections");
         let what = "held at the file limit".to_owned();
@@ -211,7 +216,7 @@ fn run_all(args: &Args) -> Result<ExitCode, BenchError> {
 fn line(name: &str, run: &Value) -> Vec<String> {
     let show =
         |path: &str, digits: usize| figure(run, path).map_or("–".to_owned(), |it| format!("{it:.digits$}"));
-    let cpu = if figure(run, "/workload/window_s") == Some(0.0) { "–".to_owned() } else { show(CPU, 3) };
+    let cpu = if watched(run) { show(CPU, 3) } else { "–".to_owned() };
     vec![
         name.to_owned(),
         show(PRIVATE, 0),
