@@ -34,6 +34,8 @@ OPEN = {
 CONFIG = {
     "http_server": {"address": "127.0.0.1"},
     "http_api": {"key": API_KEY},
+    # A client whose event loop has ended does not answer a close: nobody is to wait for it.
+    "shutdown": {"timeout": "1s"},
     "client": {"allow_anonymous_connect_without_token": True},
     "channel": {
         "namespaces": [
