@@ -116,7 +116,7 @@ impl Caps {
 
 /// Whether `pattern` matches all of `name`: what stands between stars must come in order, the first part at the
 /// beginning, the last at the end.
-fn wildcard(pattern: &str, name: &str) -> bool {
+pub(super) fn wildcard(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(first) else { return false };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));

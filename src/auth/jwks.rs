@@ -66,9 +66,10 @@ impl RawKey<'_> {
                 }
                 Some([Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512].into_iter().zip(keys).collect())
             }
-            ("EC", Some("P-256" | "P-384" | "P-521")) => {
+            ("EC", Some(curve)) => {
                 let (x, y) = (decode(self.x.as_deref())?, decode(self.y.as_deref())?);
-                Some(vec![keys::ecdsa(&[&[4], &*x, &*y].concat())?])
+                let (algorithm, key) = keys::ecdsa(&[&[4], &*x, &*y].concat())?;
+                (curve_of(algorithm) == Some(curve)).then(|| vec![(algorithm, key)])
             }
             ("OKP", Some("Ed25519")) => {
                 let key = ParsedPublicKey::new(&ED25519, decode(self.x.as_deref())?).ok()?;
@@ -88,6 +89,15 @@ impl RawKey<'_> {
             by_algorithm.retain(|(algorithm, _)| Algorithm::named(named) == Some(*algorithm));
         }
         Some(Key { id, by_algorithm })
+    }
+}
+
+fn curve_of(algorithm: Algorithm) -> Option<&'static str> {
+    match algorithm {
+        Algorithm::Es256 => Some("P-256"),
+        Algorithm::Es384 => Some("P-384"),
+        Algorithm::Es512 => Some("P-521"),
+        _ => None,
     }
 }
 

@@ -30,7 +30,7 @@ pub use caps::{Allow, Caps};
 pub use claims::{ConnectClaims, Overrides, ServerSub, SubscribeClaims};
 pub use fetched::{Plan, REFETCH_MS};
 #[doc(hidden)]
-pub use fuzz::tokens as fuzz;
+pub use fuzz::{caps as fuzz_caps, key_sets as fuzz_key_sets, tokens as fuzz};
 pub use jwks::KeySet;
 pub use sign::{Hs, sign};
 #[cfg(test)]

@@ -129,6 +129,9 @@ fn keys_belong_to_their_endpoint() {
 #[test]
 fn what_is_no_key_set() {
     let (_, key) = ed25519("1");
+    let pair = Ecdsa::new(&ECDSA_P384_SHA384_FIXED_SIGNING);
+    let (x, y) = pair.0.public_key().as_ref()[1..].split_at(48);
+    let (x, y) = (field(x), field(y));
     for bad in [
         "".to_owned(),
         "[]".into(),
@@ -139,6 +142,8 @@ fn what_is_no_key_set() {
         r#"{"keys":[{"kty":"RSA","kid":"1","n":"AQAB","e":"AQAB"}]}"#.into(),
         r#"{"keys":[{"kty":"RSA","kid":"1"}]}"#.into(),
         r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1","x":"AA","y":"AA"}]}"#.into(),
+        // A point of another curve.
+        format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"1","x":"{x}","y":"{y}"}}]}}"#),
         format!(r#"{{"keys":[{}]}}"#, key.replace(r#""kid":"1","#, "")),
         format!(r#"{{"keys":[{}]}}"#, key.replace("Ed25519", "X25519")),
         format!(r#"{{"keys":[{key}]"#),
