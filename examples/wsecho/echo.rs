@@ -45,6 +45,7 @@ impl Echo {
             held_max: 64 * 1024 * 1024,
             segment_size: 256 * 1024,
             deflate: deflate::Options::default(),
+            deflate_listeners: deflate::Options::default(),
         };
         Self {
             write: WritePath::new(limits),

@@ -1,10 +1,12 @@
 //! The only way into the broker of one core.
 //!
 //! A driver calls `begin_turn`, hands in what happened, calls `end_turn`, does the effects, flushes what
-//! `dirty_len`/`pieces` name, reports the outcome to `settle`, and moves the batches to the mesh.
+//! `dirty_len`/`pieces` name, reports the outcome to `settle` (all of these in `flush`), and moves the batches to the mesh.
 //!
 //! This file holds the turn, the mesh and the questions a core has open; what clients and callers want is
 //! decided in `session` and `calls`, what happens to channels in `shard`.
+
+pub use super::flush::ShortWrite;
 
 use super::{
     denials::Denials,
@@ -38,12 +40,9 @@ use crate::{
     wire::client::{Dialect, Reply},
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
-
-/// How often a blocked connection is looked at, in milliseconds.
-const BLOCKED_CHECK_MS: u64 = 100;
 
 /// Which core this is and what it shares with its siblings.
 #[derive(Clone, Debug)]
@@ -71,6 +70,8 @@ pub struct SessionStart {
     pub user: Option<Arc<str>>,
     /// The buckets of its address, where addresses are limited.
     pub address: Option<Arc<Shared>>,
+    /// Of who only listens: what is sent once it is connected, before anything else. Nothing is before that.
+    pub prelude: Option<Box<[u8]>>,
 }
 
 impl SessionStart {
@@ -84,6 +85,7 @@ impl SessionStart {
             websocket_pings: false,
             user: None,
             address: None,
+            prelude: None,
         }
     }
 }
@@ -99,12 +101,11 @@ pub enum Uplink {
     None,
 }
 
-/// How one write of a flush ended short.
-#[derive(Clone, Copy, Debug)]
-pub struct ShortWrite {
-    pub index: usize,
-    pub sent: usize,
-    pub broken: bool,
+/// Of a listener that is not connected: what it is told first when it is, and why it will not be.
+#[derive(Debug)]
+pub(super) struct Prelude {
+    pub head: Box<[u8]>,
+    pub refused: Option<ErrorCode>,
 }
 
 #[derive(Debug)]
@@ -144,6 +145,8 @@ pub struct Core {
     /// Connections that were answered with too many errors in this turn.
     pub(super) offenders: Vec<ConnKey>,
     pub(super) visits: Visits,
+    /// Few: of listeners whose response waits for whether they are connected.
+    pub(super) preludes: BTreeMap<ConnKey, Prelude>,
     pub(super) anonymous: Arc<str>,
     /// Connections whose next command waits for credit, by the core that has none to give.
     pub(super) credit_waiters: Vec<VecDeque<ConnKey>>,
@@ -207,6 +210,7 @@ impl Core {
             users,
             visits: Visits::new(&settings, seat.hash_key),
             denials,
+            preludes: BTreeMap::new(),
             limits: RateLimits::new(&settings.client.rate_limit).map(Box::new),
             user_limits: Sharers::new(rng.next_u64()),
             offenders: Vec::new(),
@@ -368,7 +372,16 @@ impl Core {
         session.header_user = start.user.filter(|user| !user.is_empty());
         session.meter = self.limits.as_ref().map(|limits| limits.meter(start.address));
         self.sessions.insert(conn, Box::new(session));
+        if let Some(head) = start.prelude {
+            self.preludes.insert(conn, Prelude { head, refused: None });
+        }
         self.schedule(conn);
+    }
+
+    /// Of a session with a prelude that ended before it was connected, once: the error it was refused with; `None` where
+    /// it was closed with a disconnect.
+    pub fn take_refusal(&mut self, conn: ConnKey) -> Option<ErrorCode> {
+        self.preludes.remove(&conn)?.refused
     }
 
     /// Appends bytes as they are to what the connection will be sent: HTTP answers, WebSocket control frames.
@@ -404,6 +417,7 @@ impl Core {
 
     /// The key is dead: forget the outbox.
     pub fn released(&mut self, conn: ConnKey) {
+        self.preludes.remove(&conn);
         self.write.remove(conn);
     }
 
@@ -420,90 +434,6 @@ impl Core {
             self.end(conn, disconnect.clone());
         }
         self.pump();
-    }
-
-    // ---- the flush ----
-
-    /// Prepares the writes of this turn; call once, before [`Core::dirty_len`].
-    pub fn begin_flush(&mut self) {
-        self.write.begin_flush();
-    }
-
-    /// Number of connections to write to in this turn.
-    #[must_use]
-    pub fn dirty_len(&self) -> usize {
-        self.write.dirty_len()
-    }
-
-    /// Appends the bytes of write `index` to `pieces`, in order, and names its connection.
-    pub fn pieces<'a>(&'a self, index: usize, pieces: &mut Vec<&'a [u8]>) -> ConnKey {
-        self.write.pieces(index, pieces)
-    }
-
-    /// The flush is over: whatever `shorts` (by rising index) does not name went out completely. Broken
-    /// connections lose their session; the driver resets them.
-    pub fn settle(&mut self, shorts: &[ShortWrite]) {
-        let blocked: Vec<_> =
-            shorts.iter().map(|short| (self.dirty_conn(short.index), short.broken)).collect();
-        self.write.settle(shorts.iter().map(|short| (short.index, short.sent, short.broken)), self.now.ms);
-        for (conn, broken) in blocked {
-            if broken {
-                self.forget_session(conn);
-            } else if !self.blocked.contains(&conn) {
-                self.blocked.push(conn);
-                self.blocked_check_ms = self.blocked_check_ms.min(self.now.ms + BLOCKED_CHECK_MS);
-            }
-        }
-        self.pump();
-    }
-
-    fn dirty_conn(&self, index: usize) -> ConnKey {
-        self.write.pieces(index, &mut Vec::new())
-    }
-
-    pub fn on_writable(&mut self, conn: ConnKey) {
-        self.write.writable(conn);
-    }
-
-    /// Cuts connections that took no bytes for `websocket.write_timeout` (3009).
-    fn check_blocked(&mut self) {
-        if self.now.ms < self.blocked_check_ms {
-            return;
-        }
-        let timeout_ms = u64::try_from(self.settings.websocket.write_timeout.as_millis()).unwrap_or(u64::MAX);
-        for conn in std::mem::take(&mut self.blocked) {
-            let Some(since_ms) = self.write.blocked_since(conn) else { continue };
-            if self.now.ms.saturating_sub(since_ms) < timeout_ms {
-                self.blocked.push(conn);
-            } else {
-                self.cut(conn, Disconnect::WRITE_ERROR);
-            }
-        }
-        self.blocked_check_ms =
-            if self.blocked.is_empty() { u64::MAX } else { self.now.ms + BLOCKED_CHECK_MS };
-    }
-
-    /// Cuts clients for whom more waits than `client.queue_max_size` (3008).
-    fn cut_slow(&mut self) {
-        let mut slow = Vec::new();
-        loop {
-            self.write.take_slow(&mut slow);
-            if slow.is_empty() {
-                return;
-            }
-            for conn in slow.drain(..) {
-                self.cut(conn, Disconnect::SLOW);
-            }
-        }
-    }
-
-    /// Closes a connection that does not take its bytes, whatever it speaks. The driver drops what waits.
-    fn cut(&mut self, conn: ConnKey, disconnect: Disconnect) {
-        if self.sessions.get(conn).is_some() {
-            self.end(conn, disconnect);
-        } else {
-            self.effects.push(Effect::Close { conn, disconnect });
-        }
     }
 
     // ---- questions to other cores ----

@@ -6,6 +6,7 @@ mod calls;
 pub mod core;
 mod denials;
 pub mod emulation;
+mod flush;
 pub mod group;
 mod hub;
 mod ids;

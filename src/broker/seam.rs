@@ -25,6 +25,8 @@ pub enum Effect {
         conn: ConnKey,
         disconnect: Disconnect,
     },
+    /// A session with a prelude is connected: it will be told what it waits for.
+    Connected(ConnKey),
     /// Ask this JWKS endpoint, elsewhere and not here, and tell every core what it says
     /// ([`Core::on_keys`](super::core::Core::on_keys)).
     FetchKeys {

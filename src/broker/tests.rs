@@ -43,6 +43,8 @@ struct One {
     closed: Vec<(ConnKey, Disconnect)>,
     api: Vec<(u64, Result<ApiReply, ErrorCode>)>,
     flow: Vec<(ConnKey, bool)>,
+    /// Those whose prelude is told.
+    connected: Vec<ConnKey>,
     fetches: Vec<Arc<str>>,
     calls: Vec<BackendCall>,
     sockjs: Vec<(u64, SockJsAnswer)>,
@@ -67,6 +69,7 @@ impl One {
             closed: vec![],
             api: vec![],
             flow: vec![],
+            connected: vec![],
             fetches: vec![],
             calls: vec![],
             sockjs: vec![],
@@ -102,6 +105,7 @@ impl One {
                 Effect::ApiReply { call, reply } => self.api.push((call, reply)),
                 Effect::Pause(conn) => self.flow.push((conn, true)),
                 Effect::Resume(conn) => self.flow.push((conn, false)),
+                Effect::Connected(conn) => self.connected.push(conn),
                 Effect::FetchKeys { endpoint } => self.fetches.push(endpoint),
                 Effect::CallBackend(call) => self.calls.push(call),
                 Effect::SockJs { call, answer } => self.sockjs.push((call, answer)),
@@ -480,6 +484,23 @@ fn the_server_api_reaches_channels_and_clients() {
     assert_eq!(one.closed, [(conn, bye)]);
 }
 
+#[test]
+fn a_call_that_pings_is_answered_where_that_is_enabled() {
+    let refused = r#"{"id":2,"error":{"code":108,"message":"not available"}}"#;
+    for (enabled, method, want) in [
+        (true, "are you there", r#"{"id":2,"rpc":{}}"#),
+        (true, "ping", refused),
+        (false, "are you there", refused),
+    ] {
+        let mut settings = open_settings();
+        settings.rpc.ping.enabled = enabled;
+        settings.rpc.ping.method = "are you there".into();
+        let mut one = One::new(settings);
+        let conn = one.client();
+        assert_eq!(one.hear(conn, &format!(r#"{{"id":2,"rpc":{{"method":"{method}"}}}}"#)), [want]);
+    }
+}
+
 fn presence_id(one: &mut One) -> String {
     one.core.api(99, ApiRequest::Presence { channel: "a".into() });
     one.turn();
@@ -542,6 +563,7 @@ mod emulation;
 mod filters;
 mod keys;
 mod limits;
+mod listeners;
 mod map_views;
 mod maps;
 mod polls;

@@ -43,15 +43,19 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("channel.proxy.subscribe", Fine::Off),
     ("channel.proxy.subscribe_stream", Fine::Off),
     ("clickhouse_analytics", Fine::Disabled),
-    ("client.concurrency", Fine::Off),
-    ("client.connect_code_to_unidirectional_disconnect", Fine::Disabled),
-    ("client.presence_update_interval", Fine::Only("27s")),
+    // Commands do not wait for the answers to earlier ones.
+    ("client.concurrency", Fine::Always),
+    // Presence ends with a subscription; nobody has to say again that it is there.
+    ("client.presence_update_interval", Fine::Always),
     ("client.proxy.connect", Fine::Disabled),
     ("client.proxy.refresh", Fine::Disabled),
     ("client.proxy", Fine::Off),
     ("client.rate_limit.client_command.rpc.method_override", Fine::Off),
     ("client.rate_limit.redis_user_command", Fine::Disabled),
     ("client.rate_limit.user_command.rpc.method_override", Fine::Off),
+    // It loosens a check of where keys may be fetched from; here a token only says parts of a path.
+    ("client.subscription_token.insecure_skip_jwks_endpoint_safety_check", Fine::Always),
+    ("client.token.insecure_skip_jwks_endpoint_safety_check", Fine::Always),
     ("consumers", Fine::Off),
     ("controller", Fine::Disabled),
     ("database", Fine::Disabled),
@@ -76,7 +80,6 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("http_server.tls.server_name", Fine::Always),
     ("http_server.tls_autocert", Fine::Disabled),
     ("http_server.tls_external", Fine::Off),
-    ("init", Fine::Disabled),
     ("log.file", Fine::Off),
     ("map_broker.type", Fine::Is("memory")),
     ("map_broker", Fine::Off),
@@ -86,21 +89,22 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("presence_manager", Fine::Disabled),
     ("presence_managers", Fine::Off),
     ("prometheus.instrument_http_handlers", Fine::Off),
+    ("prometheus.native_histograms", Fine::Off),
+    ("prometheus.recovered_publications_histogram", Fine::Off),
     ("proxies", Fine::Off),
     ("push_notifications", Fine::Disabled),
-    ("rpc", Fine::Off),
+    ("rpc.namespace_boundary", Fine::Always),
+    ("rpc.namespaces", Fine::Off),
+    ("rpc.proxy", Fine::Off),
+    ("rpc.without_namespace.proxy_enabled", Fine::Off),
+    ("rpc.without_namespace.proxy_name", Fine::Always),
+    ("rpc.without_namespace", Fine::Off),
     ("singleflight", Fine::Disabled),
     ("swagger", Fine::Disabled),
     ("uni_grpc.tls", Fine::Disabled),
-    ("uni_http_stream.connect_code_to_http_response", Fine::Disabled),
-    ("uni_sse.connect_code_to_http_response", Fine::Disabled),
-    ("uni_websocket.compression", Fine::Off),
-    ("uni_websocket.compression_level", Fine::Always),
-    ("uni_websocket.compression_min_size", Fine::Always),
     ("uni_websocket.read_buffer_size", Fine::Always),
     ("uni_websocket.use_write_buffer_pool", Fine::Always),
     ("uni_websocket.write_buffer_size", Fine::Always),
-    ("uni_websocket.write_timeout", Fine::Always),
     ("usage_stats", Fine::Always),
     ("user_status", Fine::Disabled),
     ("websocket.read_buffer_size", Fine::Always),
@@ -109,7 +113,8 @@ const OPTIONS: &[(&str, Fine)] = &[
     ("webtransport", Fine::Disabled),
     // Options of namespaces.
     ("channel.without_namespace.history_cel", Fine::Off),
-    ("channel.without_namespace.keep_latest_publication", Fine::Off),
+    // Deltas need no history here.
+    ("channel.without_namespace.keep_latest_publication", Fine::Always),
     ("channel.without_namespace.map.publish_proxy_enabled", Fine::Off),
     ("channel.without_namespace.map.publish_proxy_name", Fine::Always),
     ("channel.without_namespace.map.remove_proxy_enabled", Fine::Off),
@@ -218,9 +223,10 @@ mod tests {
         check_value("usage_stats", r#"{"disabled":true}"#, &[]);
         check_value("log.file", "\"\"", &[]);
         check_value("log.file", "\"s\"", &["log.file"]);
-        check_value("client.presence_update_interval", "\"27s\"", &[]);
-        check_value("client.presence_update_interval", "\"27000ms\"", &[]);
-        check_value("client.presence_update_interval", "\"0s\"", &["client.presence_update_interval"]);
+        let interval = "node.info_metrics_aggregate_interval";
+        check_value(interval, "\"60s\"", &[]);
+        check_value(interval, "\"60000ms\"", &[]);
+        check_value(interval, "\"0s\"", &[interval]);
         check_value("proxies", "[]", &[]);
         check_value("proxies", "[{}]", &["proxies"]);
         check_value(

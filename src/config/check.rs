@@ -65,6 +65,7 @@ fn paths(settings: &Settings) -> Vec<Conflict> {
         ("uni_websocket", settings.uni_websocket.enabled, &settings.uni_websocket.handler_prefix),
         ("uni_sse", settings.uni_sse.enabled, &settings.uni_sse.handler_prefix),
         ("uni_http_stream", settings.uni_http_stream.enabled, &settings.uni_http_stream.handler_prefix),
+        ("init", settings.init.enabled, &settings.init.handler_prefix),
         ("emulation", settings.emulates(), &settings.emulation.handler_prefix),
         ("health", settings.health.enabled, &settings.health.handler_prefix),
         ("prometheus", settings.prometheus.enabled, &settings.prometheus.handler_prefix),

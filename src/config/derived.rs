@@ -1,6 +1,9 @@
 //! What follows from settings: said once, for all who ask.
 
-use super::settings::{Settings, SockJs, WebSocket};
+use super::{
+    listeners::UniWebSocket,
+    settings::{Settings, SockJs, WebSocket},
+};
 
 impl Settings {
     /// Whether there are clients whose commands come to `emulation.handler_prefix`.
@@ -22,9 +25,18 @@ impl WebSocket {
     /// `websocket.decompressed_message_size_limit` as it is used.
     #[must_use]
     pub fn inflated_size_limit(&self) -> usize {
-        match self.decompressed_message_size_limit {
-            0 => self.message_size_limit.saturating_mul(10),
-            limit => limit,
-        }
+        inflated(self.decompressed_message_size_limit, self.message_size_limit)
     }
+}
+
+impl UniWebSocket {
+    /// `uni_websocket.decompressed_message_size_limit` as it is used.
+    #[must_use]
+    pub fn inflated_size_limit(&self) -> usize {
+        inflated(self.decompressed_message_size_limit, self.message_size_limit)
+    }
+}
+
+fn inflated(limit: usize, message_size_limit: usize) -> usize {
+    if limit == 0 { message_size_limit.saturating_mul(10) } else { limit }
 }

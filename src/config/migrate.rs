@@ -121,7 +121,7 @@ fn loosen(entries: &mut [Entry], shown: &str, table: &str, changed: &mut dyn FnM
 /// The value with the type of its key, where it has another one that can be meant so.
 fn fitting(kind: Kind, value: &Value) -> Option<Value> {
     let ours = match (kind, value) {
-        (Kind::Bool | Kind::Integer | Kind::List | Kind::Buckets, Value::Text(text)) => typed(kind, text),
+        (Kind::Bool | Kind::Integer | Kind::List | Kind::Sections, Value::Text(text)) => typed(kind, text),
         (Kind::Bool, Value::Int(it @ (0 | 1))) => Value::Bool(*it == 1),
         (Kind::Text, Value::Int(it)) => Value::text(it.to_string()),
         _ => return None,

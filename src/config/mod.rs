@@ -15,6 +15,7 @@ mod derived;
 mod duration;
 mod error;
 mod keys;
+mod listeners;
 mod load;
 mod migrate;
 mod nearest;
@@ -30,6 +31,7 @@ mod show;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transforms;
 mod values;
 
 pub use choices::{ClientKey, DataFormat, MapMode, PollMode, ProtocolV1, RecoveryMode, SubscriptionType};
@@ -46,6 +48,7 @@ pub use settings::{
     Shutdown, SubscriptionToken, Tls, Token, WebSocket,
 };
 pub use show::show;
+pub use transforms::{ConnectDisconnects, ConnectResponses, DisconnectTo, ResponseTo, Transforms};
 pub use values::{Headers, regex};
 
 /// For fuzzing: loads any bytes as a file of each format, as a variable and as a flag. Must not panic.

@@ -152,7 +152,7 @@ pub fn typed(kind: Kind, text: &str) -> Value {
         Kind::Integer => text.parse().map_or_else(|_| Value::text(text), Value::Int),
         Kind::Duration | Kind::Text => Value::text(text),
         Kind::List => list().unwrap_or_else(|| Value::texts(items(text))),
-        Kind::Buckets => list().unwrap_or_else(|| Value::text(text)),
+        Kind::Sections => list().unwrap_or_else(|| Value::text(text)),
         Kind::Headers => {
             let map = read::json(text).ok().map(|node| node.value);
             map.filter(|value| matches!(value, Value::Map(_))).unwrap_or_else(|| Value::text(text))

@@ -71,7 +71,7 @@ sections! {
         /// Whether it counts; needs `buckets`.
         enabled: bool = false, Rule::Any;
         /// How many (`rate`) in which time (`interval`): so many at once, and as time goes by as many again.
-        buckets: Buckets = Buckets::default(), Rule::Any;
+        buckets: Buckets = Buckets::default(), Rule::Shape(ALLOWED);
     }
 }
 
@@ -91,12 +91,11 @@ const BUCKETS_MAX: usize = 8;
 const RATE_MAX: u32 = 1_000_000;
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// What values of [`Kind::Buckets`] must be.
-pub const ALLOWED: &str =
+const ALLOWED: &str =
     "at most 8 of {\"rate\": 60, \"interval\": \"1s\"}, rates from 1 to 1000000, intervals from 1ms to 24h";
 
 impl OptionValue for Buckets {
-    const KIND: Kind = Kind::Buckets;
+    const KIND: Kind = Kind::Sections;
 
     fn read(value: &Value) -> Option<Self> {
         let Value::List(items) = value else { return None };

@@ -6,7 +6,7 @@ use super::{
     rules::Rule,
     settings::Settings,
     show::inline,
-    table::{Kind, Opt, Part, Section},
+    table::{Opt, Part, Section},
 };
 use std::fmt::Write;
 
@@ -115,7 +115,7 @@ fn row(page: &mut String, prefix: &str, section: &dyn Section, option: &Opt) {
 }
 
 fn is_limit(section: &dyn Section) -> bool {
-    section.options().iter().any(|option| option.kind == Kind::Buckets)
+    section.options().iter().any(|option| option.name == "buckets")
 }
 
 /// Limits are many and alike: a row for each, in the table of the section around them.

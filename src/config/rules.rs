@@ -35,6 +35,8 @@ pub enum Rule {
     Claim,
     /// A regular expression, or nothing.
     Regex,
+    /// A list of sections that look like this.
+    Shape(&'static str),
     /// Any text, never shown.
     Secret,
 }
@@ -79,12 +81,12 @@ impl Rule {
             Self::Claim => "a claim of letters, digits and _, or \"\"".into(),
             Self::Regex => "a regular expression such as \"^[a-z0-9]+$\", or \"\"".into(),
             Self::Secret => "text".into(),
+            Self::Shape(text) => (*text).into(),
             Self::Any => match kind {
                 Kind::Bool => "true or false".into(),
                 Kind::Cores => {
                     "a count from 1 to 128, a list of CPUs such as [0, 2] or \"0,2-3\", or \"all\"".into()
                 }
-                Kind::Buckets => super::rate_limit::ALLOWED.into(),
                 kind => kind.name().into(),
             },
         }

@@ -6,30 +6,32 @@
 
 use super::{
     choices::{ClientKey, DataFormat, MapMode, PollMode, ProtocolV1, RecoveryMode, SubscriptionType},
+    listeners::{Init, UniHttpStream, UniSse, UniWebSocket},
     rate_limit::RateLimit,
     rules::Rule,
     table::sections,
+    transforms::ConnectDisconnects,
     values::Headers,
 };
 use std::time::Duration;
 
 pub use super::sections::{Endpoint, EndpointKind, Health, Namespace, Prometheus, SubscriptionToken};
 
-const KIB: usize = 1024;
+pub(super) const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-const fn seconds(seconds: u64) -> Duration {
+pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
 /// Sizes in bytes: at least one, at most 4 GiB.
 const SIZE: Rule = Rule::Range(1, 4 << 30);
 /// How long to wait for something: never zero, at most a day.
-const WAIT: Rule = Rule::Time(ms(1), seconds(24 * 3600));
+pub(super) const WAIT: Rule = Rule::Time(ms(1), seconds(24 * 3600));
 /// How long to be patient: at most a day.
 const GRACE: Rule = Rule::ZeroOrTime(ms(1), seconds(24 * 3600));
 /// How long to keep something: at most ten years.
@@ -47,6 +49,8 @@ sections! {
         channel: Channel,
         /// Shared polls: who may hear of which keys.
         shared_poll: SharedPoll,
+        /// Calls of clients. All are answered with error 108, but for what is enabled here.
+        rpc: Rpc,
         /// What this server asks of backends, whatever for.
         backend: BackendRoom,
         /// The WebSocket transport.
@@ -67,6 +71,8 @@ sections! {
         uni_http_stream: UniHttpStream,
         /// Clients that only listen, by gRPC on a port of its own: `Consume` of `schema/unistream.proto`. Protobuf.
         uni_grpc: UniGrpc,
+        /// Answers `{}` to pages that ask, before they connect, whether they reach this server, or for what a proxy in front sets (cookies).
+        init: Init,
         /// The HTTP server API.
         http_api: HttpApi,
         /// The health check.
@@ -196,6 +202,8 @@ sections! {
         subscription_token: SubscriptionToken,
         /// How often clients may do something: limits by token buckets, on commands and on errors.
         rate_limit: RateLimit,
+        /// How connections of listeners (`uni_…`) end that may not connect: clients would be told an error, which listeners cannot be.
+        connect_code_to_unidirectional_disconnect: ConnectDisconnects,
         /// A channel of its own for every user.
         subscribe_to_user_personal_channel: PersonalChannel,
     }
@@ -458,7 +466,7 @@ sections! {
         compression_min_size: usize = 0, Rule::Range(0, 1 << 30);
         /// Bytes of one compressed message from a client when inflated; more closes with 1009. 0: ten times `websocket.message_size_limit`. Memory: one such message per core.
         decompressed_message_size_limit: usize = 0, Rule::Range(0, 1 << 34);
-        /// A connection that takes no bytes for this long is closed with 3009.
+        /// A connection that takes no bytes for this long is closed with 3009: those of other transports as well, but for `uni_websocket`.
         write_timeout: Duration = seconds(1), WAIT;
         /// Frames are closed at this many bytes, before compression. Some SDKs refuse more than 1 MiB.
         frame_size_target: usize = 65_536, Rule::Range(1, 1 << 20);
@@ -499,33 +507,17 @@ sections! {
         http_sessions_max: usize = 4096, Rule::Range(1, 1_000_000);
     }
 
-    UniWebSocket {
-        /// Serve it.
-        enabled: bool = false, Rule::Any;
-        /// Path of the endpoint.
-        handler_prefix: String = "/connection/uni_websocket".into(), Rule::Path;
-        /// Bytes of the message that connects; more closes with 1009.
-        message_size_limit: usize = 64 * KIB, Rule::Range(1, 1 << 30);
-        /// Several pushes may come in one frame, a line each. Costs less; not every client expects it.
-        join_push_messages: bool = false, Rule::Any;
+    Rpc {}
+    + parts {
+        /// A method that does nothing, to find out whether the server answers.
+        ping: RpcPing,
     }
 
-    UniSse {
-        /// Serve it.
+    RpcPing {
+        /// Answer it, with an empty result.
         enabled: bool = false, Rule::Any;
-        /// Path of the endpoint.
-        handler_prefix: String = "/connection/uni_sse".into(), Rule::Path;
-        /// Bytes of the request that connects, where it is a POST; more is answered 413.
-        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
-    }
-
-    UniHttpStream {
-        /// Serve it.
-        enabled: bool = false, Rule::Any;
-        /// Path of the endpoint.
-        handler_prefix: String = "/connection/uni_http_stream".into(), Rule::Path;
-        /// Bytes of the request that connects; more is answered 413.
-        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+        /// The name of the method.
+        method: String = "ping".into(), Rule::Any;
     }
 
     UniGrpc {

@@ -28,7 +28,8 @@ pub enum Kind {
     Text,
     List,
     Cores,
-    Buckets,
+    /// A list of sections, whose form their rule says.
+    Sections,
     Headers,
 }
 
@@ -41,7 +42,7 @@ impl Kind {
             Self::Text => "text",
             Self::List => "list of texts",
             Self::Cores => "count or list",
-            Self::Buckets => "list of buckets",
+            Self::Sections => "list of sections",
             Self::Headers => "texts by name",
         }
     }

@@ -200,7 +200,7 @@ fn every_key_has_its_variable() {
             Kind::Duration => "9s",
             Kind::Cores => "7",
             Kind::List => "10.0.0.1",
-            Kind::Buckets => r#"[{"rate": 5, "interval": "1s"}]"#,
+            Kind::Sections => r#"[{"rate": 5, "interval": "1s"}]"#,
             Kind::Headers => r#"{"X-Key":"x"}"#,
             Kind::Text => continue,
         };
@@ -216,7 +216,7 @@ fn every_key_has_its_variable() {
                         }
                     });
                     let found = match found {
-                        it if option.kind == Kind::Buckets => show::inline(&it, ": "),
+                        it if option.kind == Kind::Sections => show::inline(&it, ": "),
                         Value::Text(text) => text,
                         Value::Map(entries) => {
                             format!(r#"{{"{}":{}}}"#, entries[0].key, entries[0].node.value.brief())

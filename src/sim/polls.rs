@@ -168,7 +168,11 @@ impl World {
                 }
                 Effect::Close { disconnect, .. } => panic!("a client is sent away: {disconnect:?}"),
                 Effect::ApiReply { reply, .. } => assert!(reply.is_ok(), "{reply:?}"),
-                Effect::Pause(_) | Effect::Resume(_) | Effect::FetchKeys { .. } | Effect::SockJs { .. } => {}
+                Effect::Pause(_)
+                | Effect::Resume(_)
+                | Effect::Connected(_)
+                | Effect::FetchKeys { .. }
+                | Effect::SockJs { .. } => {}
             }
         }
         core.begin_flush();

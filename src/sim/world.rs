@@ -252,6 +252,7 @@ impl World {
                     }
                 }
                 Effect::Close { conn, disconnect } => self.close(at, conn, &disconnect),
+                Effect::Connected(conn) => panic!("nobody waits for a response, and {conn:?} is told of"),
                 Effect::ApiReply { call, reply } => self.on_api_reply(call, reply),
                 Effect::CallBackend(call) => panic!("nobody polls, and a backend is asked {call:?}"),
                 Effect::SockJs { call, .. } => panic!("nobody asked {call}"),

@@ -3,7 +3,7 @@
 use super::{
     exchange::{Asked, HttpConn},
     gate::{Gate, TurnedAway},
-    http::{Identity, Site},
+    http::{Identity, Site, StreamPlan},
     log::Log,
     sockjs::{Feed, Receiving},
     stream::Stream,
@@ -96,6 +96,8 @@ pub(super) enum Conn {
     Http(Box<HttpConn>),
     WebSocket(WebSocket),
     Stream(Stream),
+    /// A response that becomes a stream once its listener is connected, or says why it is not.
+    Awaited(Box<StreamPlan>),
     /// A response that carries a session of SockJS.
     Feed(Box<Feed>),
     /// Nothing is read any more; what waits is written until the deadline.
@@ -251,7 +253,9 @@ impl CoreDriver {
             let outcome = match self.conns.get_mut(conn) {
                 Some(Conn::Http(http)) => http.timer.fired(self.now.ms),
                 Some(Conn::Closing(timer)) => timer.fired(self.now.ms),
-                Some(Conn::WebSocket(_) | Conn::Stream(_) | Conn::Feed(_)) | None => Fired::Stale,
+                Some(Conn::WebSocket(_) | Conn::Stream(_) | Conn::Awaited(_) | Conn::Feed(_)) | None => {
+                    Fired::Stale
+                }
             };
             match (outcome, self.conns.get(conn)) {
                 (Fired::Again(at_ms), _) => self.wheel.insert(at_ms, bits),
@@ -275,6 +279,7 @@ impl CoreDriver {
                     Effect::Pause(conn) => self.orders.push((conn, Order::Pause)),
                     Effect::Resume(conn) => self.orders.push((conn, Order::Resume)),
                     Effect::Close { conn, disconnect } => self.on_close(conn, &disconnect),
+                    Effect::Connected(conn) => self.begin_stream(conn),
                     // Nobody takes it: as good as an endpoint that does not answer.
                     Effect::FetchKeys { endpoint } => {
                         if self.shared.key_fetches.try_send(Arc::clone(&endpoint)).is_err() {
@@ -306,6 +311,7 @@ impl CoreDriver {
         match self.conns.get(conn) {
             Some(Conn::WebSocket(_)) => self.close_websocket(conn, disconnect),
             Some(Conn::Stream(_)) => self.close_stream(conn, disconnect),
+            Some(Conn::Awaited(_)) => self.refuse_stream(conn, disconnect),
             // Half a response is worse than none.
             Some(Conn::Http(_) | Conn::Feed(_)) => {
                 self.core.drop_queue(conn);

@@ -289,17 +289,19 @@ impl CoreDriver {
         }
         let StreamStart { plan, commands } = start;
         let head = plan.head(self.site.date.at(self.now.unix_ms));
-        self.leave_http(conn, &head);
-        let uplink = plan.uplink;
-        let address = self.shared.gate.limits_of(plan.client, self.now.ms);
+        // Whoever waits for it to be connected may still be answered otherwise.
+        let awaited = plan.awaits;
+        self.leave_http(conn, if awaited { &[] } else { head.as_slice() });
         let session = SessionStart {
-            uplink,
-            user: plan.user,
-            address,
+            uplink: plan.uplink,
+            user: plan.user.clone(),
+            address: self.shared.gate.limits_of(plan.client, self.now.ms),
+            prelude: awaited.then(|| head.into()),
             ..SessionStart::new(plan.protocol, plan.framing)
         };
         self.core.start_session(conn, session);
-        self.conns.insert(conn, Conn::Stream(Stream::new(plan.protocol, plan.framing, plan.uplink)));
+        let state = if awaited { Conn::Awaited(Box::new(plan)) } else { Conn::Stream(Stream::of(&plan)) };
+        self.conns.insert(conn, state);
         self.core.on_message(conn, &commands);
     }
 
@@ -311,9 +313,9 @@ impl CoreDriver {
         let mut rest = self.leave_http(conn, &upgrade.response);
         let window = upgrade.deflate.and_then(|agreement| agreement.window);
         let framing = match &upgrade.listener {
-            Some(_) if !self.site.settings.uni_websocket.join_push_messages => Framing::WebSocketMessage,
-            _ if upgrade.sockjs => Framing::SockJs,
-            _ => Framing::websocket(upgrade.protocol, window),
+            Some(_) => Framing::listener(self.site.settings.uni_websocket.join_push_messages, window),
+            None if upgrade.sockjs => Framing::SockJs,
+            None => Framing::websocket(upgrade.protocol, window),
         };
         self.core.start_session(
             conn,

@@ -3,6 +3,7 @@
 
 use super::{
     driver::{Conn, CoreDriver, Life},
+    http::StreamPlan,
     log::Level,
 };
 use crate::{
@@ -28,6 +29,11 @@ pub struct Stream {
 impl Stream {
     pub fn new(protocol: Protocol, framing: Framing, uplink: Uplink) -> Self {
         Self { protocol, framing, uplink }
+    }
+
+    /// The one of this request.
+    pub fn of(plan: &StreamPlan) -> Self {
+        Self::new(plan.protocol, plan.framing, plan.uplink)
     }
 
     /// What tells the client why, and ends the body.
@@ -72,6 +78,31 @@ impl CoreDriver {
             .start_session(conn, SessionStart { uplink, address, ..SessionStart::new(protocol, framing) });
         self.conns.insert(conn, Conn::Stream(Stream::new(protocol, framing, uplink)));
         self.core.on_message(conn, connect);
+    }
+
+    /// The response that waited for it is a session.
+    pub(super) fn begin_stream(&mut self, conn: ConnKey) {
+        if let Some(Conn::Awaited(plan)) = self.conns.get(conn) {
+            let stream = Stream::of(plan);
+            self.conns.insert(conn, Conn::Stream(stream));
+        }
+    }
+
+    /// The broker ended the session before the listener was connected: the response says so by its status.
+    pub(super) fn refuse_stream(&mut self, conn: ConnKey, disconnect: &Disconnect) {
+        let Some(Conn::Awaited(plan)) = self.conns.get(conn) else { return };
+        let (code, text) = match self.core.take_refusal(conn) {
+            Some(error) => (error.code(), error.message()),
+            None => (disconnect.code, &*disconnect.reason),
+        };
+        let date = self.site.date.at(self.now.unix_ms);
+        let response = plan.refusal(&self.site.settings, code, text, date);
+        // It does not even read the answers before this one.
+        if matches!(disconnect.code, 3008 | 3009) {
+            self.core.drop_queue(conn);
+        }
+        let within = self.site.settings.http_server.close_timeout;
+        self.close_soon(conn, &response, within);
     }
 
     /// The broker ended the session.

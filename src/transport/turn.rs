@@ -216,7 +216,7 @@ impl Driver for CoreDriver {
                 http.http.push(bytes);
                 self.pump_http(conn);
             }
-            Some(Conn::Stream(_) | Conn::Feed(_) | Conn::Closing(_)) | None => {}
+            Some(Conn::Stream(_) | Conn::Awaited(_) | Conn::Feed(_) | Conn::Closing(_)) | None => {}
         }
     }
 

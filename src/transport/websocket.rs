@@ -60,7 +60,7 @@ impl CoreDriver {
             site.settings.websocket.message_size_limit
         };
         let options = Options { role: Role::Server, message_size_limit, compression: websocket.deflates };
-        let sockjs = websocket.sockjs;
+        let (listens, sockjs) = (websocket.listens, websocket.sockjs);
         let mut frames = websocket.decoder.feed(bytes, &options);
         let ended = loop {
             match frames.next() {
@@ -70,7 +70,11 @@ impl CoreDriver {
                 }
                 Ok(Some(Event::Message { compressed: false, payload, .. })) => core.on_message(conn, payload),
                 Ok(Some(Event::Message { kind, payload, .. })) => {
-                    let limit = site.settings.websocket.inflated_size_limit();
+                    let limit = if listens {
+                        site.settings.uni_websocket.inflated_size_limit()
+                    } else {
+                        site.settings.websocket.inflated_size_limit()
+                    };
                     // Reading pauses above the limit for what waits, but what has been read goes on: a little
                     // of it must not become a lot.
                     let held_max = site.settings.client.held_max_size.saturating_add(limit);
@@ -122,15 +126,21 @@ impl CoreDriver {
 
     /// The broker ended the session.
     pub(super) fn close_websocket(&mut self, conn: ConnKey, disconnect: &Disconnect) {
-        let websocket = &self.site.settings.websocket;
+        let settings = &self.site.settings;
+        let (listens, sockjs) = match self.conns.get(conn) {
+            Some(Conn::WebSocket(it)) => (it.listens, it.sockjs),
+            _ => (false, false),
+        };
+        let write_timeout =
+            if listens { settings.uni_websocket.write_timeout } else { settings.websocket.write_timeout };
         let mut frame = Vec::new();
-        let mut within = websocket.close_timeout;
+        let mut within = settings.websocket.close_timeout;
         match disconnect.code {
             // The peer went away: nobody reads a close frame.
             3000 => {}
             // It does not read: what waits for it is dropped, and it gets less time.
             3008 | 3009 => {
-                within = websocket.write_timeout.min(within);
+                within = write_timeout.min(within);
                 self.core.drop_queue(conn);
             }
             _ => {}
@@ -138,17 +148,19 @@ impl CoreDriver {
         if let Ok(code) = u16::try_from(disconnect.code)
             && code != 3000
         {
-            if let Some(Conn::WebSocket(WebSocket { listens: true, .. })) = self.conns.get(conn) {
+            if listens && !settings.uni_websocket.disable_disconnect_push {
                 // Not every listener looks at close frames.
                 frame =
                     super::stream::farewell(Protocol::Json, Framing::WebSocketText, Uplink::None, disconnect);
             }
-            if let Some(Conn::WebSocket(WebSocket { sockjs: true, .. })) = self.conns.get(conn) {
+            if sockjs {
                 let mut payload = Vec::new();
                 sockjs::write_close(&mut payload, disconnect.code, &disconnect.reason);
                 frame = Framing::WebSocketText.frame(&payload);
             }
-            write_close(&mut frame, code, &disconnect.reason);
+            if !listens || !settings.uni_websocket.disable_closing_handshake {
+                write_close(&mut frame, code, &disconnect.reason);
+            }
         }
         self.close_soon(conn, &frame, within);
     }

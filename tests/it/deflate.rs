@@ -257,3 +257,40 @@ fn who_agrees_is_sent_less_and_told_the_same() {
         assert_eq!(sum("corecast_inflated_messages_total"), 2);
     }
 }
+
+// Listeners have options of their own; what they say may be compressed as well.
+#[test]
+fn listeners_agree_by_their_own_options() {
+    const UNI: &str = "/connection/uni_websocket";
+    let server = Server::dev(&[
+        "runtime.cores=1",
+        "uni_websocket.compression=true",
+        "uni_websocket.compression_min_size=300",
+        "uni_websocket.message_size_limit=1000",
+        "channel.without_namespace.join_leave=false",
+        "channel.without_namespace.force_push_join_leave=false",
+    ]);
+    let offer = "permessage-deflate";
+    assert_eq!(agree(server.connect(), PATH, offer).1, "", "clients have theirs");
+    let connect = br#"{"subs":{"news":{}}}"#;
+    let (mut plain, got) = agree(server.connect(), UNI, "x");
+    assert_eq!(got, "");
+    plain.raw(&frame(0x81, connect));
+    let (mut listener, got) = agree(server.connect(), UNI, offer);
+    assert_eq!(got, ANSWER);
+    listener.raw(&compressed(1, connect, 0));
+    for client in [&mut plain, &mut listener] {
+        assert!(hear(client).1.starts_with(r#"{"connect":{"client":""#));
+    }
+    for (text, deflated) in [("x".repeat(200), false), ("x".repeat(400), true)] {
+        let call = format!(r#"{{"channel":"news","data":"{text}"}}"#);
+        assert_eq!(crate::http::post(&server, "/api/publish", &call).0, 200);
+        let (was_deflated, heard, _) = hear(&mut listener);
+        assert!(was_deflated == deflated && heard.contains(&text), "{heard}");
+        let (was_deflated, same, _) = hear(&mut plain);
+        assert_eq!((was_deflated, same), (false, heard));
+    }
+    let (mut bomb, _) = agree(server.connect(), UNI, offer);
+    bomb.raw(&compressed(1, &[b' '; 10_001], 0));
+    assert_eq!(bomb.frame(), Frame::Close(Some(1009), String::new()));
+}

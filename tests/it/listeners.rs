@@ -2,7 +2,7 @@
 
 use crate::{
     client::{Frame, WebSocket},
-    http::{exchange, field, post},
+    http::{answer, exchange, field, post},
     server::{Server, VARIANTS},
     streams::{Stream, posted},
 };
@@ -154,6 +154,114 @@ fn refused_listeners_are_told_why() {
     let evil = "GET /connection/uni_sse HTTP/1.1\r\nHost: a\r\nOrigin: https://evil.com\r\n\r\n";
     let answer = exchange(&server, evil);
     assert_eq!((answer.status, field(&answer.head, "access-control-allow-origin")), (403, None));
+}
+
+/// What answers a refused connect of one of the two by a status.
+fn answering(transport: &str) -> String {
+    let transforms = r#"[{"code":109,"to":{"status_code":401,"body":"a new token, please"}},
+        {"code":3500,"to":{"status_code":403}},{"code":102,"to":{"status_code":204}}]"#;
+    format!(
+        r#"{transport}={{"enabled":true,"connect_code_to_http_response":{{"enabled":true,"transforms":{transforms}}}}}"#
+    )
+}
+
+#[test]
+fn refused_listeners_are_answered_by_a_status() {
+    let expired = sign(Hs::Hs256, "secret", r#"{"sub":"42","exp":1}"#);
+    let unknown = sign(Hs::Hs256, "secret", r#"{"sub":"42","channels":["nowhere:a"]}"#);
+    let (sse, stream) = (answering("uni_sse"), answering("uni_http_stream"));
+    for variant in VARIANTS {
+        let server = Server::start(&[
+            SECRET,
+            variant[0],
+            variant[1],
+            &sse,
+            &stream,
+            "http_api.insecure=true",
+            r#"client.allowed_origins=["https://a.b"]"#,
+        ]);
+        for (path, wrapping) in
+            [("/connection/uni_sse", ("data: ", "\n\n")), ("/connection/uni_http_stream", ("", "\n"))]
+        {
+            for (token, status, text) in [
+                (expired.as_str(), 401, "a new token, please"),
+                ("x", 403, "invalid token"),
+                (unknown.as_str(), 204, ""),
+                // Nobody said what becomes of 3501.
+                ("", 500, "Internal Server Error\n"),
+            ] {
+                let connect = format!(r#"{{"token":"{token}"}}"#);
+                let answer = exchange(&server, &posted(path, "Origin: https://a.b\r\n", &connect));
+                assert_eq!((answer.status, &*answer.body), (status, text), "{path} {connect}");
+                assert_eq!(field(&answer.head, "access-control-allow-origin"), Some("https://a.b"));
+                assert_eq!(field(&answer.head, "connection"), Some("close"));
+            }
+            // Users are owned by any core: the response waits for whichever it is.
+            for user in 0..8 {
+                let claims = format!(r#"{{"sub":"{user}","channels":["news"]}}"#);
+                let connect = format!(r#"{{"token":"{}"}}"#, sign(Hs::Hs256, "secret", &claims));
+                let mut listener = Stream::open(&server, &posted(path, "", &connect), wrapping);
+                assert_eq!(field(&listener.head, "transfer-encoding"), Some("chunked"));
+                if path.ends_with("sse") {
+                    assert_eq!(listener.chunk().as_deref(), Some(&b"\r\n"[..]));
+                }
+                assert!(listener.hear().expect("the connect").starts_with(r#"{"connect":{"client":""#));
+                let end = format!(r#"{{"user":"{user}","disconnect":{{"code":4501,"reason":"bye"}}}}"#);
+                assert_eq!(post(&server, "/api/disconnect", &end).0, 200);
+                let bye = r#"{"disconnect":{"code":4501,"reason":"bye"}}"#;
+                assert_eq!((listener.hear().as_deref(), listener.hear()), (Some(bye), None));
+            }
+            // In the form of its request, and behind the answers before it.
+            let old =
+                exchange(&server, &posted(path, "", r#"{"token":"x"}"#).replace("HTTP/1.1", "HTTP/1.0"));
+            assert_eq!((old.status, field(&old.head, "connection")), (403, None));
+            let health = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+            let mut pipelined = server.connect();
+            let both = format!("{health}{}", posted(path, "", r#"{"token":"x"}"#));
+            std::io::Write::write_all(&mut pipelined, both.as_bytes()).expect("a write");
+            let statuses = [(); 2].map(|()| answer(&mut pipelined, false).expect("an answer").status);
+            assert_eq!(statuses, [200, 403]);
+            assert!(answer(&mut pipelined, false).is_none());
+        }
+    }
+}
+
+#[test]
+fn pages_ask_before_they_connect() {
+    let server = Server::start(&["init.enabled=true", r#"client.allowed_origins=["https://a.b"]"#]);
+    let ask = |method: &str, origin: &str| {
+        let request = format!("{method} /connection/init HTTP/1.1\r\nHost: a\r\n{origin}\r\n");
+        let answer = exchange(&server, &request);
+        let allowed = field(&answer.head, "access-control-allow-origin").is_some();
+        (answer.status, answer.body, allowed)
+    };
+    assert_eq!(ask("GET", ""), (200, "{}".into(), false));
+    assert_eq!(ask("GET", "Origin: https://a.b\r\n"), (200, "{}".into(), true));
+    assert_eq!(ask("OPTIONS", "Origin: https://a.b\r\n"), (204, String::new(), true));
+    assert_eq!(ask("GET", "Origin: https://evil.com\r\n").0, 403);
+    assert_eq!(ask("POST", "").0, 405);
+}
+
+#[test]
+fn listeners_may_be_spared_the_last_push_or_the_close_frame() {
+    for (push, close) in [(true, true), (false, true), (true, false), (false, false)] {
+        let server = Server::start(&[
+            SECRET,
+            "uni_websocket.enabled=true",
+            &format!("uni_websocket.disable_disconnect_push={}", !push),
+            &format!("uni_websocket.disable_closing_handshake={}", !close),
+        ]);
+        let mut listener = websocket(&server, "");
+        listener.text(r#"{"token":"x"}"#);
+        if push {
+            let text = r#"{"disconnect":{"code":3500,"reason":"invalid token"}}"#;
+            assert_eq!(listener.frame(), Frame::Text(text.into()));
+        }
+        if close {
+            assert_eq!(listener.frame(), Frame::Close(Some(3500), "invalid token".into()));
+        }
+        assert_eq!(listener.frame(), Frame::Eof);
+    }
 }
 
 #[test]

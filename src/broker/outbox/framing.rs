@@ -2,6 +2,7 @@
 //!
 //! Headers are exact: there is never a hole in front of a frame, so neighbouring frames touch.
 
+use super::deflaters::Deflation;
 use crate::{
     model::Protocol,
     wire::{client, deflate::Window, sockjs},
@@ -19,6 +20,10 @@ pub enum Framing {
     /// With permessage-deflate: what gets shorter by it is compressed, as one message per frame.
     DeflateText(Window),
     DeflateBinary(Window),
+    /// Text, likewise, for listeners.
+    ListenerText(Window),
+    /// The same with one message per frame.
+    ListenerMessage(Window),
     /// JSON messages, a line each, in the body of an HTTP response.
     Lines(Body),
     /// Protobuf messages with their lengths in front, in the body of an HTTP response.
@@ -58,12 +63,34 @@ impl Framing {
         }
     }
 
-    /// Where what is compressed may refer to; `None`: nothing is compressed.
+    /// Of a WebSocket whose client only listens; `joined`: several pushes may be in a frame.
+    #[must_use]
+    pub const fn listener(joined: bool, deflate: Option<Window>) -> Self {
+        match (joined, deflate) {
+            (true, None) => Self::WebSocketText,
+            (false, None) => Self::WebSocketMessage,
+            (true, Some(window)) => Self::ListenerText(window),
+            (false, Some(window)) => Self::ListenerMessage(window),
+        }
+    }
+
+    /// Of a WebSocket, and not of a response.
+    #[must_use]
+    pub const fn is_websocket(self) -> bool {
+        !matches!(self, Self::Raw | Self::Lines(_) | Self::Delimited(_) | Self::Events(_) | Self::SockJsLine)
+    }
+
+    /// How messages are compressed; `None`: they are not.
     #[must_use]
     #[inline]
-    pub(super) const fn window(self) -> Option<Window> {
+    pub(super) const fn deflation(self) -> Option<Deflation> {
         match self {
-            Self::DeflateText(window) | Self::DeflateBinary(window) => Some(window),
+            Self::DeflateText(window) | Self::DeflateBinary(window) => {
+                Some(Deflation { window, listens: false })
+            }
+            Self::ListenerText(window) | Self::ListenerMessage(window) => {
+                Some(Deflation { window, listens: true })
+            }
             _ => None,
         }
     }
@@ -119,7 +146,7 @@ impl Framing {
     #[must_use]
     #[inline]
     pub(in crate::broker) fn frame_max(self, target: usize) -> usize {
-        if self == Self::WebSocketMessage { 0 } else { target }
+        if matches!(self, Self::WebSocketMessage | Self::ListenerMessage(_)) { 0 } else { target }
     }
 
     /// Bytes in front of a payload of this length.
@@ -132,7 +159,9 @@ impl Framing {
             | Self::WebSocketBinary
             | Self::WebSocketMessage
             | Self::DeflateText(_)
-            | Self::DeflateBinary(_) => websocket_header_len(payload_len),
+            | Self::DeflateBinary(_)
+            | Self::ListenerText(_)
+            | Self::ListenerMessage(_) => websocket_header_len(payload_len),
             Self::SockJs => websocket_header_len(self.wrapped_len(payload_len)) + self.prefix().len(),
             Self::SockJsLine => self.prefix().len(),
             Self::Lines(_) | Self::Delimited(_) | Self::Events(_) => {
@@ -187,7 +216,11 @@ impl Framing {
     pub(super) fn write_header(self, payload_len: usize, deflated: bool, out: &mut [u8]) {
         let opcode = match self {
             Self::Raw => return,
-            Self::WebSocketText | Self::WebSocketMessage | Self::DeflateText(_) => 1,
+            Self::WebSocketText
+            | Self::WebSocketMessage
+            | Self::DeflateText(_)
+            | Self::ListenerText(_)
+            | Self::ListenerMessage(_) => 1,
             Self::WebSocketBinary | Self::DeflateBinary(_) => 2,
             Self::SockJsLine => return out.copy_from_slice(self.prefix()),
             Self::SockJs => {
@@ -363,6 +396,8 @@ mod tests {
         check(Framing::WebSocketBinary, 126, b"\x82\x7e\0\x7e");
         check(Framing::WebSocketBinary, 65535, b"\x82\x7e\xff\xff");
         check(Framing::DeflateText(Window::Bits15), 5, b"\x81\x05");
+        check(Framing::ListenerText(Window::Bits15), 5, b"\x81\x05");
+        check(Framing::ListenerMessage(Window::Bits9), 300, b"\x81\x7e\x01\x2c");
         check(Framing::DeflateBinary(Window::Bits9), 300, b"\x82\x7e\x01\x2c");
         check(Framing::WebSocketText, 65536, b"\x81\x7f\0\0\0\0\0\x01\0\0");
     }

@@ -11,6 +11,7 @@
 //! are ignored everywhere.
 
 mod closing;
+mod deflaters;
 mod flush;
 mod framing;
 mod parked;
@@ -22,11 +23,8 @@ mod tests;
 pub use framing::{Body, Framing};
 pub use segments::Span;
 
-use crate::{
-    config::Settings,
-    model::ConnKey,
-    wire::deflate::{self, Deflater},
-};
+use crate::{config::Settings, model::ConnKey, wire::deflate};
+use deflaters::Deflaters;
 use queue::{PRIVATE_MAX, Queue};
 use segments::Segments;
 use std::collections::BTreeMap;
@@ -51,6 +49,8 @@ pub struct Limits {
     pub segment_size: usize,
     /// For connections with a deflating [`Framing`].
     pub deflate: deflate::Options,
+    /// Likewise for those of listeners.
+    pub deflate_listeners: deflate::Options,
 }
 
 impl From<&Settings> for Limits {
@@ -63,6 +63,10 @@ impl From<&Settings> for Limits {
             deflate: deflate::Options {
                 level: settings.websocket.compression_level,
                 min_size: settings.websocket.compression_min_size,
+            },
+            deflate_listeners: deflate::Options {
+                level: settings.uni_websocket.compression_level,
+                min_size: settings.uni_websocket.compression_min_size,
             },
         }
     }
@@ -142,7 +146,7 @@ pub struct WritePath {
     /// Who holds segments, longest first.
     holders: BTreeMap<u64, ConnKey>,
     holders_next: u64,
-    deflater: Deflater,
+    deflater: Deflaters,
     /// Connections with an open frame that is compressed when it is closed: at the flush, if not before.
     deflate_open: Vec<ConnKey>,
 }
@@ -164,7 +168,7 @@ impl WritePath {
             queues_free_bytes: 0,
             holders: BTreeMap::new(),
             holders_next: 0,
-            deflater: Deflater::new(limits.deflate),
+            deflater: Deflaters::new(limits.deflate, limits.deflate_listeners),
             deflate_open: Vec::new(),
         }
     }
@@ -222,13 +226,13 @@ impl WritePath {
     /// What was compressed so far.
     #[must_use]
     pub fn deflate_stats(&self) -> deflate::Stats {
-        self.deflater.stats
+        self.deflater.stats()
     }
 
     /// Puts one finished frame into the turn's segment, where spans of any number of connections can use it.
     /// It is compressed here, once, if its framing deflates and it gets shorter.
     pub fn share(&mut self, framing: Framing, payload: &[u8]) -> Span {
-        let deflated = framing.window().and_then(|window| self.deflater.deflate(window, payload));
+        let deflated = framing.deflation().and_then(|how| self.deflater.deflate(how, payload));
         let (payload, deflated) = (deflated.unwrap_or(payload), deflated.is_some());
         let (header_len, trailer) = (framing.header_len(payload.len()), framing.trailer());
         let (span, room) = self.segments.place(header_len + payload.len() + trailer.len());

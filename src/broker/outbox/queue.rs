@@ -6,10 +6,10 @@
 //! copied into one.
 
 use super::{
+    deflaters::{Deflaters, Deflation},
     framing::{Framing, frame_around},
     segments::{Segments, Span},
 };
-use crate::wire::deflate::{Deflater, Window};
 
 /// Private bytes that are whole frames, and such that are not (HTTP). They stand in [`Span::segment`].
 const PRIVATE: u32 = u32::MAX;
@@ -82,7 +82,7 @@ impl Queue {
         &mut self,
         framing: Framing,
         frame_max: usize,
-        deflater: &mut Deflater,
+        deflater: &mut Deflaters,
         encode: impl FnOnce(&mut Vec<u8>, usize),
     ) -> bool {
         let new = self.frame.is_none();
@@ -110,21 +110,21 @@ impl Queue {
         if payload_len >= frame_max {
             self.close_frame(deflater);
         }
-        new && self.frame.is_some() && framing.window().is_some()
+        new && self.frame.is_some() && framing.deflation().is_some()
     }
 
     /// The next message begins a frame. The open one, at the end of the private bytes, is compressed if that
     /// is agreed on and makes it shorter.
-    pub fn close_frame(&mut self, deflater: &mut Deflater) {
+    pub fn close_frame(&mut self, deflater: &mut Deflaters) {
         if let Some(frame) = self.frame.take()
-            && let Some(window) = frame.framing.window()
+            && let Some(how) = frame.framing.deflation()
         {
-            self.deflate(frame, window, deflater);
+            self.deflate(frame, how, deflater);
         }
     }
 
-    fn deflate(&mut self, frame: OpenFrame, window: Window, deflater: &mut Deflater) {
-        let Some(deflated) = deflater.deflate(window, &self.private[frame.payload_at..]) else { return };
+    fn deflate(&mut self, frame: OpenFrame, how: Deflation, deflater: &mut Deflaters) {
+        let Some(deflated) = deflater.deflate(how, &self.private[frame.payload_at..]) else { return };
         let old_end = self.private.len();
         let payload_at = frame.header_at + frame.framing.header_len(deflated.len());
         let end = payload_at + deflated.len();
@@ -149,7 +149,7 @@ impl Queue {
     }
 
     /// Appends bytes as they are, after everything before.
-    pub fn raw(&mut self, framing: Framing, bytes: &[u8], deflater: &mut Deflater) {
+    pub fn raw(&mut self, framing: Framing, bytes: &[u8], deflater: &mut Deflaters) {
         self.close_frame(deflater);
         let old_end = self.private.len();
         self.private.extend_from_slice(bytes);
@@ -167,7 +167,7 @@ impl Queue {
     }
 
     /// Appends shared bytes.
-    pub fn span(&mut self, span: Span, segments: &mut Segments, deflater: &mut Deflater) {
+    pub fn span(&mut self, span: Span, segments: &mut Segments, deflater: &mut Deflaters) {
         self.close_frame(deflater);
         self.pending += span.len();
         if self.append(span) && self.holding {

@@ -63,6 +63,7 @@ const LIMITS: Limits = Limits {
     held_max: 4096,
     segment_size: 1024,
     deflate: deflate::Options { level: 1, min_size: 0 },
+    deflate_listeners: deflate::Options { level: 9, min_size: LONG.len() + 1 },
 };
 
 fn conn(index: u32) -> ConnKey {
@@ -582,6 +583,43 @@ fn the_least_size_is_that_of_the_frame() {
         let sent = flush(&mut write, 9999, 0).remove(0).1;
         assert_eq!(frames(&sent), [(first, LONG.to_owned()), (first, LONG.to_owned())]);
     }
+}
+
+// Listeners have options of their own, and maybe a frame for each message.
+#[test]
+fn listeners_are_compressed_for_by_their_options() {
+    let long = LONG.repeat(2);
+    let long = long.as_str();
+    let window = Window::Bits15;
+    for (framing, want) in [
+        (
+            Framing::listener(false, Some(window)),
+            vec![(0x81, LONG), (0xc1, long), (0x81, LONG), (0xc1, long)],
+        ),
+        (Framing::listener(false, None), vec![(0x81, LONG), (0x81, long), (0x81, LONG), (0x81, long)]),
+    ] {
+        let mut write = write_path(LIMITS, 1);
+        write.set_framing(conn(0), framing);
+        for text in [LONG, long] {
+            say(&mut write, conn(0), text.as_bytes());
+        }
+        for text in [LONG, long] {
+            let span = write.share(framing, text.as_bytes());
+            write.push_span(conn(0), span);
+        }
+        let sent = flush(&mut write, 9999, 0).remove(0).1;
+        let want: Vec<_> = want.into_iter().map(|(first, text)| (first, text.to_owned())).collect();
+        assert_eq!(frames(&sent), want, "{framing:?}");
+        let compressed = want.iter().filter(|(first, _)| *first == 0xc1).count();
+        assert_eq!(write.deflate_stats().messages, compressed as u64);
+    }
+    // Joined they are long enough.
+    let mut write = write_path(LIMITS, 1);
+    write.set_framing(conn(0), Framing::listener(true, Some(window)));
+    say(&mut write, conn(0), LONG.as_bytes());
+    say(&mut write, conn(0), LONG.as_bytes());
+    let sent = flush(&mut write, 9999, 0).remove(0).1;
+    assert_eq!(frames(&sent), [(0xc1, format!("{LONG}\n{LONG}"))]);
 }
 
 // The target is about what is said, not what is sent; a closed frame is compressed at once.

@@ -235,7 +235,11 @@ impl Core {
     /// The client is told why, and has a moment to go. What it sends behind is ignored.
     pub(super) fn refuse_connect(&mut self, conn: ConnKey, id: u32, error: ErrorCode) -> Step {
         if self.sessions.get(conn).is_some_and(|session| session.is_bare()) {
-            return self.end(conn, refusal(error));
+            if let Some(prelude) = self.preludes.get_mut(&conn) {
+                prelude.refused = Some(error);
+            }
+            let disconnect = refusal(error, &self.settings.client.connect_code_to_unidirectional_disconnect);
+            return self.end(conn, disconnect);
         }
         self.reply(conn, id, &Reply::Error(error));
         let due_ms = self.now.ms + REFUSED_CLOSE_MS;
@@ -275,6 +279,7 @@ impl Core {
             time_ms,
         };
         if bare {
+            self.tell_prelude(conn);
             self.push(conn, "", &Push::Connect(&result));
         } else {
             self.reply(conn, id, &Reply::Connect(&result));

@@ -362,7 +362,7 @@ impl Core {
             (Request::Presence { channel }, _) => self.presence(conn, id, channel),
             (Request::PresenceStats { channel }, _) => self.presence_stats(conn, id, channel),
             (Request::History(request), _) => self.history(conn, id, request),
-            (Request::Rpc { .. }, _) => self.refuse(conn, id, ErrorCode::NotAvailable),
+            (Request::Rpc { method, .. }, _) => self.rpc(conn, id, method),
             (Request::Refresh { token }, _) => self.refresh(conn, id, token),
             (Request::SubRefresh { channel, token }, _) => self.sub_refresh(conn, id, channel, token),
             (Request::Track(request), _) => self.track(conn, id, request),

@@ -4,9 +4,9 @@
 use super::{State, Step};
 use crate::{
     broker::core::Core,
-    model::{ConnKey, Disconnect},
+    model::{ConnKey, Disconnect, ErrorCode},
     stdx::{slab::Key, wheel::on_grid},
-    wire::client::{self, Dialect},
+    wire::client::{self, Dialect, Reply},
 };
 
 /// An empty WebSocket ping frame.
@@ -21,6 +21,16 @@ impl Core {
             return u64::MAX;
         }
         self.now.ms + interval / 2 + self.rng.below(interval.div_ceil(2).max(1))
+    }
+
+    /// Of calls, only the one is answered that asks whether the server answers.
+    pub(super) fn rpc(&mut self, conn: ConnKey, id: u32, method: &str) -> Step {
+        let ping = &self.settings.rpc.ping;
+        if !ping.enabled || ping.method != method {
+            return self.refuse(conn, id, ErrorCode::NotAvailable);
+        }
+        self.reply(conn, id, &Reply::Rpc { data: &[] });
+        Step::Done
     }
 
     fn ping_interval_ms(&self) -> u64 {

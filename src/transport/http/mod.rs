@@ -16,7 +16,7 @@ mod stream;
 
 pub use response::Response;
 pub use site::{Identity, Site, Upgrade};
-pub use stream::StreamStart;
+pub use stream::{StreamPlan, StreamStart};
 
 use self::{
     body::Gathering,

@@ -20,6 +20,8 @@ pub enum Route<'a> {
     UniWebSocket,
     UniHttpStream,
     UniSse,
+    /// Whether this server can be reached.
+    Init,
     Health,
     Metrics,
     /// A method of the server API, known or not.
@@ -40,7 +42,7 @@ impl Route<'_> {
             Self::WebSocket | Self::UniWebSocket | Self::SockJs(Call::WebSocket | Call::RawWebSocket) => {
                 "GET"
             }
-            Self::SockJs(Call::Info | Call::EventSource(_)) => "GET, OPTIONS",
+            Self::Init | Self::SockJs(Call::Info | Call::EventSource(_)) => "GET, OPTIONS",
             Self::SockJs(Call::Xhr(_) | Call::XhrStreaming(_) | Call::XhrSend(_)) => "POST, OPTIONS",
             Self::Index | Self::Health | Self::Metrics | Self::SockJs(Call::Greeting) | Self::NotFound => {
                 "GET, HEAD"
@@ -57,6 +59,7 @@ impl Route<'_> {
                 | Self::Sse
                 | Self::UniHttpStream
                 | Self::UniSse
+                | Self::Init
                 | Self::Emulation
                 | Self::SockJs(
                     Call::Info
@@ -94,6 +97,9 @@ pub fn route<'a>(settings: &Settings, path: &'a str) -> Route<'a> {
     }
     if settings.uni_sse.enabled && path == settings.uni_sse.handler_prefix {
         return Route::UniSse;
+    }
+    if settings.init.enabled && path == settings.init.handler_prefix {
+        return Route::Init;
     }
     if settings.emulates() && path == settings.emulation.handler_prefix {
         return Route::Emulation;
@@ -135,6 +141,7 @@ mod tests {
             ("/connection/websocket/", Route::NotFound),
             ("/connection/http_stream", Route::NotFound),
             ("/emulation", Route::NotFound),
+            ("/connection/init", Route::NotFound),
             ("/connection/sockjs/info", Route::NotFound),
             ("/health", Route::Health),
             ("/health/", Route::NotFound),
@@ -155,6 +162,7 @@ mod tests {
         on.uni_sse.enabled = true;
         on.uni_http_stream.enabled = true;
         on.sockjs.enabled = true;
+        on.init.enabled = true;
         for (path, expected) in [
             ("/connection/sse", Route::Sse),
             ("/connection/http_stream", Route::NotFound),
@@ -163,6 +171,7 @@ mod tests {
             ("/connection/uni_sse", Route::UniSse),
             ("/connection/uni_http_stream", Route::UniHttpStream),
             ("/emulation/", Route::NotFound),
+            ("/connection/init", Route::Init),
             ("/connection/sockjs", Route::SockJs(Call::Greeting)),
             ("/connection/sockjs/info", Route::SockJs(Call::Info)),
             ("/connection/sockjs/0/a/websocket", Route::SockJs(Call::WebSocket)),

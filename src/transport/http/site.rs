@@ -223,6 +223,7 @@ impl Site {
             Route::NotFound => answer(Response::error(404)),
             Route::Index => answer(Response::new(200, response::TEXT, self.index())),
             Route::Health => answer(self.health()),
+            Route::Init => answer(Response::new(200, response::JSON, "{}").with_fields(&cors)),
             Route::Metrics => Target::Plan(Plan::Metrics),
             Route::WebSocket | Route::UniWebSocket | Route::SockJs(Call::WebSocket | Call::RawWebSocket)
                 if self.draining =>
@@ -322,7 +323,7 @@ impl Site {
     /// The WebSocket of a client that only listens: in JSON, always pinged by the protocol and by frames.
     fn upgrade_listener(&self, request: &Request<'_, '_>, peer: SocketAddr) -> Result<Upgrade, Response> {
         let listener = parameter(request.query, "cf_connect").unwrap_or_default().into_owned();
-        let upgrade = self.upgrade(request, peer, false)?;
+        let upgrade = self.upgrade(request, peer, self.settings.uni_websocket.compression)?;
         Ok(Upgrade { protocol: Protocol::Json, websocket_pings: true, listener: Some(listener), ..upgrade })
     }
 
@@ -435,6 +436,7 @@ impl Site {
         );
         line(settings.sockjs.enabled, &settings.sockjs.handler_prefix, "clients of SockJS, JSON");
         line(settings.emulates(), &settings.emulation.handler_prefix, "what those clients say");
+        line(settings.init.enabled, &settings.init.handler_prefix, "whether pages reach this server");
         line(
             !settings.http_api.disabled,
             &settings.http_api.handler_prefix,

@@ -1,7 +1,7 @@
 //! Responses without an end that carry a session: what their requests say, and their heads.
 
 use super::{
-    response::{Fields, Response},
+    response::{self, Fields, Manner, Response},
     route::Route,
 };
 use crate::{
@@ -33,6 +33,8 @@ pub struct StreamPlan {
     pub body_max: usize,
     /// The response is not a session itself, but carries the one of SockJS with this id.
     pub sockjs: Option<String>,
+    /// The head waits for whether the listener is connected.
+    pub awaits: bool,
     /// Commands in the query; otherwise they are the body.
     query: Option<String>,
     content_type: &'static str,
@@ -70,6 +72,11 @@ impl StreamPlan {
             Route::UniHttpStream => (Uplink::None, settings.uni_http_stream.max_request_body_size),
             _ => (Uplink::Requests, settings.http_stream.max_request_body_size),
         };
+        let awaits = match route {
+            Route::UniSse => settings.uni_sse.connect_code_to_http_response.enabled,
+            Route::UniHttpStream => settings.uni_http_stream.connect_code_to_http_response.enabled,
+            _ => false,
+        };
         let sockjs = match route {
             Route::SockJs(Call::XhrStreaming(session) | Call::EventSource(session)) => {
                 Some(session.to_owned())
@@ -78,7 +85,7 @@ impl StreamPlan {
         };
         let (protocol, framing, content_type) = match (route, content_protocol(request)) {
             (Route::SockJs(Call::XhrStreaming(_)), _) => {
-                (Protocol::Json, Framing::Delimited(body), super::response::JAVASCRIPT)
+                (Protocol::Json, Framing::Delimited(body), response::JAVASCRIPT)
             }
             (Route::Sse | Route::UniSse | Route::SockJs(_), _) => {
                 (Protocol::Json, Framing::Events(body), "text/event-stream; charset=utf-8")
@@ -107,6 +114,7 @@ impl StreamPlan {
             cors,
             body_max,
             sockjs,
+            awaits,
             query,
             content_type,
             version,
@@ -137,6 +145,25 @@ impl StreamPlan {
             Framing::Delimited(body) => (body, false),
             _ => (Body::ToEnd, false),
         }
+    }
+
+    /// The response to a listener that is not connected, for a reason with this code and text.
+    pub fn refusal(&self, settings: &Settings, code: u32, text: &str, date: &str) -> Vec<u8> {
+        let said = match self.framing {
+            Framing::Events(_) => &settings.uni_sse.connect_code_to_http_response,
+            _ => &settings.uni_http_stream.connect_code_to_http_response,
+        };
+        let response = match said.transforms.of(code) {
+            // These have no body.
+            Some(to) if matches!(to.status, 204 | 205 | 304) => Response::new(to.status, "", ""),
+            Some(to) if to.body.is_empty() => Response::new(to.status, response::TEXT, text),
+            Some(to) => Response::new(to.status, response::TEXT, to.body.as_str()),
+            None => Response::error(500),
+        };
+        let mut out = Vec::new();
+        let manner = Manner { version: self.version, ..Manner::LAST };
+        response.with_fields(&self.cors).write(&mut out, date, manner);
+        out
     }
 
     /// Head of the response, and what its body begins with.

@@ -12,6 +12,7 @@ const LIMITS: Limits = Limits {
     held_max: 1 << 20,
     segment_size: 1024,
     deflate: Options { level: 1, min_size: 0 },
+    deflate_listeners: Options { level: 1, min_size: 0 },
 };
 
 fn conn(index: u32) -> ConnKey {

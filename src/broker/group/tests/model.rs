@@ -74,6 +74,8 @@ fn classes() -> impl Iterator<Item = Class> {
         (Framing::DeflateText(Window::Bits15), Protocol::Json),
         (Framing::DeflateBinary(Window::Bits9), Protocol::Protobuf),
         (Framing::WebSocketMessage, Protocol::Json),
+        (Framing::ListenerText(Window::Bits15), Protocol::Json),
+        (Framing::ListenerMessage(Window::Bits12), Protocol::Json),
         (Framing::Lines(Body::Chunked), Protocol::Json),
         (Framing::Delimited(Body::Chunked), Protocol::Protobuf),
         (Framing::Events(Body::Chunked), Protocol::Json),
@@ -83,7 +85,7 @@ fn classes() -> impl Iterator<Item = Class> {
         [true, false].map(|join_leave| Class {
             join_leave,
             dialect: match framing {
-                Framing::WebSocketMessage if join_leave => Dialect::Bare,
+                Framing::WebSocketMessage | Framing::ListenerMessage(_) if join_leave => Dialect::Bare,
                 Framing::WebSocketText if join_leave => Dialect::V1(Positions::SeqGen),
                 _ => Dialect::V2,
             },
@@ -100,6 +102,7 @@ impl World {
             held_max: u.int_in_range(0..=3000)?,
             segment_size: u.int_in_range(64..=1024)?,
             deflate: Options { level: u.int_in_range(1..=9)?, min_size: u.int_in_range(0..=200)? },
+            deflate_listeners: Options { level: 9, min_size: u.int_in_range(0..=200)? },
         };
         let mut groups = Groups::new(limits.frame_size_target);
         let keys = (0..CHANNELS.len())
@@ -449,13 +452,21 @@ fn deframe(mut bytes: &[u8], class: Class, whole: bool) -> Vec<Item> {
             break;
         }
         let mut payload = &bytes[header..header + len];
-        let deflates = matches!(class.framing, Framing::DeflateText(_) | Framing::DeflateBinary(_));
+        let deflates = matches!(
+            class.framing,
+            Framing::DeflateText(_)
+                | Framing::DeflateBinary(_)
+                | Framing::ListenerText(_)
+                | Framing::ListenerMessage(_)
+        );
         if deflates && bytes[0] & 0x40 != 0 {
             payload = inflater.inflate(payload, 1 << 20).unwrap();
             assert!(payload.len() > len, "compressed and not shorter");
         }
         match (bytes[0] & if deflates { !0x40 } else { !0 }, class.protocol) {
-            (0x81, Protocol::Json) if class.framing == Framing::WebSocketMessage => {
+            (0x81, Protocol::Json)
+                if matches!(class.framing, Framing::WebSocketMessage | Framing::ListenerMessage(_)) =>
+            {
                 assert!(!payload.contains(&b'\n'), "two messages in a frame");
                 items.push(payload.to_vec());
             }
