@@ -11,7 +11,7 @@ use super::{
     pending::{Gathered, Pending, SubscribeOrigin},
     permission::Grants,
     seam::{ApiReply, ApiRequest, Denial, Refresh, Target},
-    session::{Joining, Place, State, shown, with_chan_info},
+    session::{Joining, Place, State, Subscription, shown, with_chan_info},
 };
 use crate::model::{ConnKey, CoreId, Disconnect, ErrorCode, Unsubscribe};
 use std::{collections::BTreeMap, sync::Arc};
@@ -169,7 +169,8 @@ impl Core {
             self.end(conn, Disconnect::INVALID_TOKEN);
         }
         for (conn, hub) in cuts {
-            let place = self.sessions.get(conn).and_then(|session| session.find(hub)).map(|it| it.place);
+            let place =
+                self.sessions.get(conn).and_then(|session| session.find(hub)).map(Subscription::place);
             if let Some(place) = place {
                 self.cut_at(conn, hub, place, Unsubscribe::INVALIDATED);
             }
@@ -291,7 +292,7 @@ impl Core {
                 channel.is_empty()
                     || self.hub.get(subscription.hub).is_some_and(|found| *found.name == *channel)
             })
-            .map(|subscription| (subscription.hub, subscription.place))
+            .map(|subscription| (subscription.hub, subscription.place()))
             .collect();
         for (hub, place) in places {
             self.cut_at(conn, hub, place, Unsubscribe::SERVER);

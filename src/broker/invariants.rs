@@ -4,7 +4,7 @@ use super::{
     core::Core,
     mesh::AskKey,
     pending::Pending,
-    session::{Place, State},
+    session::{Place, State, Subscription},
 };
 use crate::model::{ConnKey, CoreId};
 
@@ -43,7 +43,7 @@ impl Core {
         let (kind, orphaned) = match self.pending.get(id)? {
             Pending::Subscribe(pending) => {
                 let session = self.sessions.get(pending.conn);
-                let place = session.and_then(|session| session.find(pending.hub)).map(|it| it.place);
+                let place = session.and_then(|session| session.find(pending.hub)).map(Subscription::place);
                 abandoned = place == Some(Place::Abandoned(id));
                 ("Subscribe", place.is_none())
             }
@@ -100,7 +100,7 @@ impl Core {
         for (conn, session) in self.sessions.iter() {
             for subscription in &session.subscriptions {
                 let channel = self.hub.get(subscription.hub).expect("a subscription has its channel");
-                match subscription.place {
+                match subscription.place() {
                     Place::Live { group, member } => {
                         assert!(
                             channel.groups.contains(&group),

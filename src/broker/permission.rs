@@ -398,7 +398,7 @@ fn history_access(options: &ChannelOptions, who: Who<'_>) -> bool {
 }
 
 /// What is asked for, as far as the namespace allows it, but no less than it says itself.
-fn conflation(options: &ChannelOptions, wished_ms: u32) -> u32 {
+pub fn conflation(options: &ChannelOptions, wished_ms: u32) -> u32 {
     wished_ms.min(option_ms(options.conflation_interval_max)).max(option_ms(options.conflation_interval))
 }
 

@@ -34,7 +34,7 @@ impl Core {
     fn make_member(&mut self, hub: HubKey, group: GroupKey, conn: ConnKey) {
         let member = self.groups.add(group, conn);
         if let Some(subscription) = self.sessions.get_mut(conn).and_then(|session| session.find_mut(hub)) {
-            subscription.place = Place::Live { group, member };
+            subscription.set_place(Place::Live { group, member });
         }
     }
 
@@ -44,7 +44,7 @@ impl Core {
         let (core, index) = self.ids.place(client);
         let (conn, session) = self.sessions.at(index).filter(|_| core == self.id)?;
         session.info.as_ref().filter(|info| info.client == client)?;
-        let Place::Live { group, member } = session.find(hub)?.place else { return None };
+        let Place::Live { group, member } = session.find(hub)?.place() else { return None };
         if !self.groups.is_without_echo(group) {
             return None;
         }

@@ -303,7 +303,7 @@ sections! {
         allow_tags_filter: bool = false, Rule::Any;
         /// Subscribers that know how (today's SDKs do, centrifuge-js in JSON only) are told a number that stands for the channel's name in its messages: saves its length in each.
         allow_channel_compaction: bool = false, Rule::Any;
-        /// Subscribers get at most one publication, the newest, in every interval of this length; the first of an interval at once. 0s: all of them.
+        /// Subscribers get at most one publication, the newest, in every interval of this length; the first of an interval at once. Of a map they get at most one change of each entry. 0s: all of them.
         conflation_interval: Duration = Duration::ZERO, TTL;
         /// Subscribers may ask for intervals (`SubscribeRequest.conflation`, milliseconds) up to this. 0s: they may not.
         conflation_interval_max: Duration = Duration::ZERO, TTL;

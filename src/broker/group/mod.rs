@@ -52,7 +52,8 @@ pub struct Class {
     pub delta: bool,
     /// What members call the channel in publications, joins and leaves; 0: by its name.
     pub number: u32,
-    /// At most one publication, the newest, in every interval of so many milliseconds; 0: all of them.
+    /// At most one publication, the newest, in every interval of so many milliseconds, of a map one of each entry;
+    /// 0: all of them.
     pub conflate_ms: u32,
     /// Members are not told what they published themselves.
     pub no_echo: bool,
@@ -178,9 +179,15 @@ impl Groups {
     pub fn release(&mut self, counters: &mut Counters) {
         while let Some(due) = self.due.first_entry().filter(|due| *due.key() <= self.now_ms) {
             for key in due.remove() {
-                let variant = self.groups.get_mut(key).and_then(|group| group.variant.as_mut());
-                if let Some(note) = variant.and_then(|variant| variant.release()) {
-                    self.note(&[key], &note, counters);
+                let Some(group) = self.groups.get_mut(key) else { continue };
+                if let Some(variant) = &mut group.variant {
+                    let changes = variant.release_changes(group.class, self.now_ms);
+                    if changes.is_empty()
+                        && let Some(note) = variant.release()
+                    {
+                        self.note(&[key], &note, counters);
+                    }
+                    self.note_held(key, &changes, counters);
                 }
                 self.told.push(key);
             }

@@ -4,10 +4,11 @@
 use super::{
     Class, Note,
     delta::{self, Deltas},
+    entries::Change,
     filter::Filter,
 };
 use crate::{metrics::Counters, model::Publication};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Variant {
@@ -17,6 +18,9 @@ pub(super) struct Variant {
     base: Option<Arc<Publication>>,
     /// With conflation: what came last, until the next interval begins. Meanwhile nobody joins.
     held: Option<Arc<Publication>>,
+    /// The same of a map, by key: all that members do not know yet of an entry, as one change. No more than the
+    /// entries they know and those that are there.
+    changes: BTreeMap<Box<str>, Change>,
     /// With conflation: the number, from 1, of the interval in which members were told something last.
     told_in: u64,
     /// There was another group like it when it came up: they become one when both have been told the same.
@@ -40,15 +44,14 @@ impl Variant {
 
     /// Whether somebody with this filter may join who was told nothing yet.
     pub fn takes(variant: Option<&Self>, filter: Option<&Arc<Filter>>) -> bool {
-        variant.map_or(filter.is_none(), |it| {
-            it.base.is_none() && it.held.is_none() && it.filter.as_ref() == filter
-        })
+        variant
+            .map_or(filter.is_none(), |it| it.base.is_none() && !it.is_held() && it.filter.as_ref() == filter)
     }
 
     /// Whether members of two groups of the same class have been told the same, and nothing waits for them.
     pub fn are_alike(one: Option<&Self>, other: Option<&Self>) -> bool {
         let base = |it: Option<&Self>| it?.base.as_ref().map(Arc::as_ptr);
-        let waits = |it: Option<&Self>| it.is_some_and(|it| it.held.is_some());
+        let waits = |it: Option<&Self>| it.is_some_and(Self::is_held);
         let same_filter = || Self::filter(one) == Self::filter(other);
         base(one) == base(other) && !waits(one) && !waits(other) && same_filter()
     }
@@ -64,7 +67,7 @@ impl Variant {
     }
 
     pub fn is_held(&self) -> bool {
-        self.held.is_some()
+        self.held.is_some() || !self.changes.is_empty()
     }
 
     /// A note as this group is told it, or what else becomes of it.
@@ -95,11 +98,41 @@ impl Variant {
         })
     }
 
+    /// Whether a change of a map waits, as [`Adapted::Waits`] says, or is told (`None`). `seen`: members see something
+    /// of it.
+    pub fn hold(&mut self, change: &Change, seen: bool, class: Class, now_ms: u64) -> Option<Option<u64>> {
+        if let Some(held) = self.changes.get_mut(change.key()) {
+            held.supersede(change);
+            if held.is_nothing() {
+                self.changes.remove(change.key());
+            }
+            return Some(None);
+        }
+        let interval = interval(now_ms, class);
+        if !seen || (self.changes.is_empty() && self.told_in != interval) {
+            self.told_in = if seen { interval } else { self.told_in };
+            return None;
+        }
+        let first = self.changes.is_empty();
+        self.changes.insert(change.key().into(), change.clone());
+        Some(first.then(|| next_interval_ms(now_ms, class)))
+    }
+
     /// The time of what waits has come.
     pub fn release(&mut self) -> Option<Note> {
-        self.told_in = 0;
         let publication = self.held.take()?;
+        self.told_in = 0;
         Some(Note::Publication { publication, epoch: None })
+    }
+
+    /// The same of a map: what is told now, in order.
+    pub fn release_changes(&mut self, class: Class, now_ms: u64) -> Vec<Change> {
+        let mut changes: Vec<Change> = std::mem::take(&mut self.changes).into_values().collect();
+        changes.sort_unstable_by_key(|change| change.publication.offset);
+        if !changes.is_empty() {
+            self.told_in = interval(now_ms, class);
+        }
+        changes
     }
 }
 

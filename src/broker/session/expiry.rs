@@ -51,7 +51,7 @@ impl Core {
         let over: Vec<_> = session
             .subscriptions
             .iter()
-            .filter(|it| after(it.expires_ms(), delay) <= now_ms && matches!(it.place, Place::Live { .. }))
+            .filter(|it| after(it.expires_ms(), delay) <= now_ms && matches!(it.place(), Place::Live { .. }))
             .map(|it| (it.hub, it.server_side))
             .collect();
         for (hub, server_side) in over {

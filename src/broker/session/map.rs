@@ -7,7 +7,7 @@ use crate::{
         group,
         mesh::{Ask, AskKey, MapJoin, MapPage, MapSet},
         pending::{Pending, SubscribeOrigin, SubscribePending},
-        permission::{FOSSIL, Grants, check_data, decide_map},
+        permission::{FOSSIL, Grants, check_data, conflation, decide_map},
     },
     config::{ChannelOptions, ClientKey, MapMode, SubscriptionType},
     metrics::Counter,
@@ -26,7 +26,8 @@ pub(super) fn map_grants(options: &ChannelOptions, request: &SubscribeRequest<'_
         && request.tags_filter.is_none()
         && options.subscription_type == SubscriptionType::Map
         && options.allowed_delta_types.iter().any(|it| it == FOSSIL);
-    Grants { positioned: true, recoverable, join_leave, delta, ..Grants::default() }
+    let conflate_ms = conflation(options, request.conflation);
+    Grants { positioned: true, recoverable, join_leave, delta, conflate_ms, ..Grants::default() }
 }
 
 /// What a request wants of a map, if it is about one.
@@ -57,7 +58,7 @@ impl Core {
         }
         let session = self.sessions.get_mut(pending.conn);
         let waits = session.and_then(|session| {
-            session.find(pending.hub).filter(|it| it.place == Place::Waiting(key))?;
+            session.find(pending.hub).filter(|it| it.place() == Place::Waiting(key))?;
             session.forget(pending.hub)
         });
         self.release_channel(pending.hub);

@@ -16,6 +16,7 @@ mod presence;
 mod publish;
 mod refresh;
 mod subscribe;
+mod subscription;
 mod track;
 mod unsubscribe;
 mod v1;
@@ -23,14 +24,14 @@ mod v1;
 pub(super) use connect::with_chan_info;
 pub use connecting::Connecting;
 pub(super) use subscribe::{Joining, shown};
+pub use subscription::{Place, Subscription};
 
 use super::{
     core::{Core, Uplink},
     denials::Mark,
-    group::{GroupKey, info_is_json, publication_is_json},
+    group::{info_is_json, publication_is_json},
     hub::HubKey,
     limits::Meter,
-    mesh::AskKey,
     outbox::Framing,
     seam::Effect,
 };
@@ -141,69 +142,6 @@ impl From<Disconnect> for Refusal {
     fn from(disconnect: Disconnect) -> Self {
         Self::End(disconnect)
     }
-}
-
-#[derive(Debug)]
-pub struct Subscription {
-    pub hub: HubKey,
-    pub place: Place,
-    pub positioned: bool,
-    /// Made by the server: ends with a disconnect where a client's own would end with an unsubscribe push.
-    pub server_side: bool,
-    /// What few subscriptions have.
-    own: Option<Box<Own>>,
-}
-
-/// A client may have many: an increase here is paid for each of them.
-const _: () = assert!(size_of::<Subscription>() <= 40);
-
-#[derive(Debug)]
-struct Own {
-    expires_ms: u64,
-    info: Option<Arc<ClientInfo>>,
-}
-
-impl Subscription {
-    pub fn new(hub: HubKey, place: Place, positioned: bool, server_side: bool) -> Self {
-        Self { hub, place, positioned, server_side, own: None }
-    }
-
-    /// When its token expires, as [`Account::expires_ms`].
-    #[must_use]
-    pub fn expires_ms(&self) -> u64 {
-        self.own.as_ref().map_or(u64::MAX, |own| own.expires_ms)
-    }
-
-    pub fn set_expires_ms(&mut self, expires_ms: u64) {
-        if expires_ms != u64::MAX || self.own.is_some() {
-            self.own().expires_ms = expires_ms;
-        }
-    }
-
-    /// The client's info where the channel has one of its own; otherwise the session's holds.
-    #[must_use]
-    pub fn info(&self) -> Option<&Arc<ClientInfo>> {
-        self.own.as_ref()?.info.as_ref()
-    }
-
-    pub fn set_info(&mut self, info: Arc<ClientInfo>) {
-        self.own().info = Some(info);
-    }
-
-    fn own(&mut self) -> &mut Own {
-        self.own.get_or_insert_with(|| Box::new(Own { expires_ms: u64::MAX, info: None }))
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The owner of the channel was asked.
-    Waiting(AskKey),
-    /// The owner did not answer in time and the client was told so. The subscription is undone when the
-    /// answer comes; until then the client cannot subscribe again, or the owner would see it twice.
-    Abandoned(AskKey),
-    /// Member of a group.
-    Live { group: GroupKey, member: u32 },
 }
 
 /// Messages that wait for earlier commands.
@@ -523,7 +461,7 @@ impl Core {
     }
 
     pub(super) fn subscription(&self, conn: ConnKey, channel: &str) -> Option<Place> {
-        self.find_subscription(conn, channel).map(|it| it.place)
+        self.find_subscription(conn, channel).map(Subscription::place)
     }
 
     pub(super) fn find_subscription(&self, conn: ConnKey, channel: &str) -> Option<&Subscription> {
@@ -620,16 +558,6 @@ mod tests {
             session.add(Subscription::new(key, Place::Waiting(key), false, false));
             let (len, room) = (session.subscriptions.len(), session.subscriptions.capacity());
             assert!(room <= len + len / 4, "room for {room} instead of {len}");
-        }
-        let key = HubKey { index: 7, generation: 0 };
-        assert!(session.find(key).is_some_and(|it| it.own.is_none()));
-        if let Some(it) = session.find_mut(key) {
-            it.set_expires_ms(u64::MAX);
-            assert!(it.own.is_none(), "who never expires needs nothing for it");
-            it.set_expires_ms(3);
-            assert_eq!((it.expires_ms(), it.info()), (3, None));
-            it.set_expires_ms(u64::MAX);
-            assert_eq!(it.expires_ms(), u64::MAX);
         }
     }
 }

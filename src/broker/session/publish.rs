@@ -1,6 +1,6 @@
 //! `publish`: from a client into a channel.
 
-use super::{Place, Step};
+use super::{Place, Step, Subscription};
 use crate::{
     auth::Allow,
     broker::{
@@ -25,7 +25,7 @@ impl Core {
         }
         let known = self.hub.find(channel);
         let subscription = known.and_then(|hub| self.sessions.get(conn)?.find(hub));
-        let place = subscription.map(|it| it.place);
+        let place = subscription.map(Subscription::place);
         let own_info = subscription.and_then(|it| it.info().cloned());
         if matches!(place, Some(Place::Waiting(_))) {
             return Step::Wait;

@@ -306,7 +306,7 @@ impl Core {
             .sessions
             .get(pending.conn)
             .and_then(|session| session.find(hub))
-            .is_some_and(|subscription| subscription.place == waits);
+            .is_some_and(|subscription| subscription.place() == waits);
         if expected && matches!(pending.origin, SubscribeOrigin::Connect { .. }) {
             return self.on_connect_answer(pending, answer);
         }
@@ -455,7 +455,7 @@ impl Core {
         self.groups.close_list(group, &mut self.write, &mut self.counters);
         let member = self.groups.add(group, conn);
         if let Some(subscription) = self.sessions.get_mut(conn).and_then(|session| session.find_mut(hub)) {
-            subscription.place = Place::Live { group, member };
+            subscription.set_place(Place::Live { group, member });
         }
     }
 
@@ -464,16 +464,16 @@ impl Core {
         let waits = Place::Waiting(key);
         if let Some(subscription) =
             self.sessions.get_mut(pending.conn).and_then(|it| it.find_mut(pending.hub))
-            && subscription.place == waits
+            && subscription.place() == waits
         {
-            subscription.place = Place::Abandoned(key);
+            subscription.set_place(Place::Abandoned(key));
             self.tell_unmade(pending, ErrorCode::Internal);
         }
     }
 
     pub(super) fn forget_abandoned(&mut self, key: AskKey, pending: &SubscribePending) {
         if let Some(session) = self.sessions.get_mut(pending.conn)
-            && session.find(pending.hub).is_some_and(|it| it.place == Place::Abandoned(key))
+            && session.find(pending.hub).is_some_and(|it| it.place() == Place::Abandoned(key))
         {
             session.forget(pending.hub);
         }
@@ -489,7 +489,7 @@ impl Core {
         self.forget_abandoned(key, pending);
         let waits = Place::Waiting(key);
         if let Some(session) = self.sessions.get_mut(pending.conn)
-            && session.find(pending.hub).is_some_and(|subscription| subscription.place == waits)
+            && session.find(pending.hub).is_some_and(|subscription| subscription.place() == waits)
         {
             session.forget(pending.hub);
             self.tell_unmade(pending, error);

@@ -64,7 +64,7 @@ impl Core {
     /// The shared poll this client is subscribed to.
     fn polled(&self, conn: ConnKey, channel: &str) -> Result<HubKey, ErrorCode> {
         let subscription = self.find_subscription(conn, channel);
-        let live = subscription.filter(|it| matches!(it.place, Place::Live { .. }));
+        let live = subscription.filter(|it| matches!(it.place(), Place::Live { .. }));
         let hub = live.ok_or(ErrorCode::PermissionDenied)?.hub;
         let options = self.channels.resolve(channel)?;
         let polls = options.subscription_type == SubscriptionType::SharedPoll;

@@ -37,7 +37,7 @@ impl Core {
     /// Takes a subscription that its session has already forgotten out of its group and tells the owner. One
     /// that still waits for the owner is undone when the answer comes.
     pub(super) fn leave(&mut self, conn: ConnKey, subscription: &Subscription) {
-        let Place::Live { group, member } = subscription.place else { return };
+        let Place::Live { group, member } = subscription.place() else { return };
         self.stop_tracking(conn, subscription.hub);
         self.leave_group(subscription.hub, group, member);
         if let Some(client) = self.sessions.get(conn).and_then(|session| session.info.as_ref()) {
@@ -53,7 +53,7 @@ impl Core {
         if let Some(moved) = self.groups.remove(group, member)
             && let Some(subscription) = self.sessions.get_mut(moved).and_then(|session| session.find_mut(hub))
         {
-            subscription.place = Place::Live { group, member };
+            subscription.set_place(Place::Live { group, member });
         }
     }
 

@@ -168,3 +168,56 @@ fn one_page_at_a_time() {
     let concurrent = r#"{"id":3,"error":{"code":113,"message":"concurrent pagination","temporary":true}}"#;
     assert_eq!(one.hear(conn, &page(3)), [concurrent]);
 }
+
+// The first change of an interval at once; when the next begins, one of each entry, in order.
+#[test]
+fn a_conflated_mirror() {
+    let mut settings = with_views();
+    settings.channel.namespaces[0].options.conflation_interval_max = Duration::from_millis(500);
+    let mut one = One::new(settings);
+    let (all, some) = (one.client(), one.client());
+    one.hear(all, &state(""));
+    let reply = one.hear(some, &state(r#","conflation":2000"#));
+    assert!(reply[0].contains(r#""conflation":500"#), "{reply:?}");
+    set(&mut one, "a", Some(b"1"), "");
+    assert_eq!(told(&one, some), ["a 1"]);
+    for (key, data) in [
+        ("a", Some("2")),
+        ("b", Some("3")),
+        ("a", Some("4")),
+        ("c", Some("5")),
+        ("c", None),
+        ("d", Some("6")),
+    ] {
+        set(&mut one, key, data.map(str::as_bytes), "");
+        assert_eq!((told(&one, all).len(), told(&one, some).len()), (1, 0), "{key}");
+    }
+    one.later(1_000);
+    assert_eq!((told(&one, some), one.now.ms), (vec!["b 3".into(), "a 4".into(), "d 6".into()], 1_000_500));
+    set(&mut one, "a", None, "");
+    set(&mut one, "a", Some(b"7"), "");
+    assert_eq!(told(&one, some), <[String; 0]>::default(), "this interval has had its changes");
+    one.later(1_000);
+    assert_eq!((told(&one, some), one.now.ms), (vec!["a 7".into()], 1_001_000));
+    one.later(1_000);
+    set(&mut one, "b", None, "");
+    assert_eq!(told(&one, some), ["b gone"]);
+    one.core.invariants();
+}
+
+// What waited is told as the difference to what the client has.
+#[test]
+fn conflated_differences() {
+    let mut settings = with_views();
+    settings.channel.namespaces[0].options.conflation_interval = Duration::from_millis(500);
+    let mut one = One::new(settings);
+    let conn = one.client();
+    one.hear(conn, &state(r#","delta":"fossil""#));
+    for number in 1..=3 {
+        let text = format!(r#"{{"a": "long long long text here {number}", "b": [1, 2, 3, 4, 5]}}"#);
+        set(&mut one, "a", Some(text.as_bytes()), "");
+    }
+    one.later(1_000);
+    let heard = one.heard(conn);
+    assert!(heard[0].contains(r#"\nW@0,1:3"#) && heard[0].contains(r#""delta":true"#), "{heard:?}");
+}

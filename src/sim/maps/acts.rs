@@ -1,7 +1,7 @@
 //! What clients and the server API do to maps, and what all of them must have at rest.
 
 use super::{
-    Asked, CLIENTS_PREFIX, KEYS, MAPS, USERS_PREFIX, is_of_clients, is_open, is_persistent,
+    Asked, CLIENTS_PREFIX, KEYS, MAPS, USERS_PREFIX, conflates, is_of_clients, is_open, is_persistent,
     truth::{Change, Entries, Terms},
 };
 use crate::{
@@ -240,7 +240,9 @@ impl World {
             });
         }
         for client in self.clients.iter().filter(|client| client.connected) {
-            for (channel, mirror) in &client.maps.live {
+            // What was set just now may wait.
+            let waits = |channel: &str| when == When::FaultsEnded && conflates(channel);
+            for (channel, mirror) in client.maps.live.iter().filter(|(channel, _)| !waits(channel)) {
                 let state = &self.map_states[channel.as_str()];
                 let position = state.position.as_ref().expect("a position");
                 assert_eq!(*mirror.epoch, *position.epoch, "client {}: {channel}", client.index);

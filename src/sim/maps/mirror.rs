@@ -1,7 +1,7 @@
 //! A client's side of maps: what it asks for in which order, what it has, and what it checks of all it is told.
 
 use super::{
-    View, is_of_clients, is_open, kind, recovers,
+    View, conflates, is_of_clients, is_open, kind, recovers,
     truth::{Change, Entries, MapTruth},
 };
 use crate::{
@@ -146,7 +146,7 @@ impl Maps {
         let Some(mirror) = self.live.remove(channel) else { return };
         let (view, Mirror { seen, acknowledged, .. }) = (self.view(&mirror), &mirror);
         assert!(
-            view.hides_own() || seen >= acknowledged,
+            view.hides_own() || conflates(channel) || seen >= acknowledged,
             "{channel}: {acknowledged} was acknowledged, only {seen} came"
         );
         self.remember(channel, mirror);
@@ -201,6 +201,8 @@ impl Maps {
         mirror.delta = result.delta;
         let delta = asked.delta && mirror.filter.is_none() && is_open(channel);
         assert_eq!(result.delta, delta, "{channel}: differences");
+        let live = result.phase == LIVE;
+        assert_eq!(result.conflation > 0, live && conflates(channel), "{channel}: {}", result.conflation);
         let view = self.view(&mirror);
         mirror.read(channel, asked, result, view, (maps, truth, coverage));
         mirror.catch_up(channel, &result.publications, view, (maps, truth, coverage));
@@ -253,6 +255,10 @@ impl Maps {
         let change = mirror.change(channel, publication, json, coverage);
         assert!(publication.offset > mirror.offset, "{channel}: {} again", publication.offset);
         for offset in mirror.offset + 1..publication.offset {
+            if conflates(channel) {
+                *coverage.entry("map: spared".into()).or_default() += 1;
+                continue;
+            }
             assert!(view != View::default(), "{channel}: no change {offset}");
             maps.hide((channel.into(), mirror.epoch.clone(), offset), view, None, truth);
         }
@@ -275,7 +281,10 @@ impl Maps {
                 *coverage.entry("map: removed or hidden".into()).or_default() += 1;
             }
         }
-        maps.mirrored((channel, &mirror.epoch, mirror.offset), view, &mirror.entries);
+        // Of what changed on the way there, something may be told only later.
+        if !conflates(channel) {
+            maps.mirrored((channel, &mirror.epoch, mirror.offset), view, &mirror.entries);
+        }
     }
 }
 

@@ -20,10 +20,10 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Maps that catch up, that do not, that keep their entries, whose entries are those of clients, and two of who is in
-/// `joins:a`.
-pub const MAPS: [&str; 7] =
-    ["mrec:a", "mrec:b", "meph:a", "mper:a", "mown:a", "mclients:joins:a", "musers:joins:a"];
+/// Maps that catch up, that do not, that keep their entries, that are conflated, whose entries are those of clients, and
+/// two of who is in `joins:a`.
+pub const MAPS: [&str; 8] =
+    ["mrec:a", "mrec:b", "meph:a", "mper:a", "mslow:a", "mown:a", "mclients:joins:a", "musers:joins:a"];
 
 /// Before the name of a channel: the map of the clients, or users, that are in it.
 pub const CLIENTS_PREFIX: &str = "mclients:";
@@ -82,12 +82,18 @@ pub fn is_of_clients(channel: &str) -> bool {
 
 /// Entries stay until they are removed.
 pub fn is_persistent(channel: &str) -> bool {
-    channel.starts_with("mper")
+    channel.starts_with("mper") || conflates(channel)
+}
+
+/// Subscribers are told one change of each entry in every interval.
+pub fn conflates(channel: &str) -> bool {
+    channel.starts_with("mslow")
 }
 
 /// `open`: what a namespace allows in which everybody may do everything.
 pub fn namespaces(rng: &mut Rng, open: &ChannelOptions) -> (Vec<Namespace>, Duration) {
     let delta_publish = rng.below(2) > 0;
+    let interval = Duration::from_millis(1 + rng.below(500));
     let key_ttl = Duration::from_millis(500 + rng.below(20_000));
     let mut map = |mode| Map {
         mode,
@@ -112,10 +118,12 @@ pub fn namespaces(rng: &mut Rng, open: &ChannelOptions) -> (Vec<Namespace>, Dura
     };
     // Who does not fit into a map of who is where is not shown.
     let served = Map { keys_max: 100, ..map(MapMode::Recoverable) };
+    let persistent = Map { key_ttl: Duration::ZERO, ..map(MapMode::Persistent) };
     let namespaces = [
         ("mrec", SubscriptionType::Map, map(MapMode::Recoverable)),
         ("meph", SubscriptionType::Map, map(MapMode::Ephemeral)),
-        ("mper", SubscriptionType::Map, Map { key_ttl: Duration::ZERO, ..map(MapMode::Persistent) }),
+        ("mper", SubscriptionType::Map, persistent.clone()),
+        ("mslow", SubscriptionType::Map, persistent),
         ("mown", SubscriptionType::Map, own),
         ("mclients", SubscriptionType::MapClients, served.clone()),
         ("musers", SubscriptionType::MapUsers, served),
@@ -128,6 +136,7 @@ pub fn namespaces(rng: &mut Rng, open: &ChannelOptions) -> (Vec<Namespace>, Dura
             allowed_delta_types: vec!["fossil".into()],
             delta_publish,
             allow_tags_filter: true,
+            conflation_interval: if conflates(name) { interval } else { Duration::ZERO },
             ..open.clone()
         },
         ..Namespace::default()

@@ -35,6 +35,15 @@ const config = {
         ...open,
       },
       { name: 'calm', subscription_type: 'map', map: { ...map, mode: 'ephemeral' }, client_publish_debounce_interval: '300ms', ...open },
+      {
+        name: 'market',
+        subscription_type: 'map',
+        map: { ...map, mode: 'recoverable' },
+        allowed_delta_types: ['fossil'],
+        delta_publish: true,
+        conflation_interval: '300ms',
+        ...open,
+      },
       { name: 'clients', subscription_type: 'map_clients', map: { mode: 'recoverable', key_ttl: '60s' }, ...open },
       { name: 'game', map_clients_presence_channel_prefix: 'clients:', ...open },
       { name: 'wild', allow_wildcards: true, ...open },
@@ -87,6 +96,29 @@ for (const sdk of SDKS) {
         assert.deepEqual(it.values(), want);
         const result = await server.api('map_stats', { channel: name });
         assert.equal(result.num_keys, Object.keys(want).length);
+        peer.close();
+      });
+    }
+
+    for (const delta of ['', 'fossil']) {
+      test(`a conflated map: the newest of each entry in every interval${delta && ', as deltas'}`, async () => {
+        const name = `market:${channel()}`;
+        const peer = await new Peer(sdk, proxy.ws).connect();
+        const it = mirror(peer, name, 'newMapSubscription', delta && { delta });
+        await until(() => it.syncs === 1, 'the state');
+        const told = new Map();
+        it.sub.on('update', ({ key }) => told.set(key, (told.get(key) ?? 0) + 1));
+        const began = Date.now();
+        const quote = (n) => ({ n, text: 'the same again and again, and again, and once more' });
+        for (const n of range(1, 40)) {
+          for (const key of ['EUR', 'USD']) await server.api('map_publish', { channel: name, key, data: quote(n) });
+        }
+        await server.api('map_remove', { channel: name, key: 'EUR' });
+        await until(() => !it.entries.has('EUR') && it.values().USD?.n === 40, 'the newest');
+        const intervals = Math.floor((Date.now() - began) / 300) + 2;
+        for (const key of ['EUR', 'USD']) assert.ok(told.get(key) <= intervals, `${told.get(key)} in ${intervals} intervals`);
+        assert.deepEqual(it.values(), { USD: quote(40) });
+        assert.equal(it.subscribed.length, 1);
         peer.close();
       });
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{broker::outbox::Limits, model::ClientId, wire::deflate::Options};
 
+mod held;
 mod model;
 
 const TEXT: Class = Class::plain(Framing::WebSocketText, Protocol::Json);
