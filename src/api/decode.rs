@@ -244,11 +244,11 @@ struct Switch {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub(super) struct Since<'a> {
+struct Since<'a> {
     #[serde(deserialize_with = "or_default")]
-    pub(super) offset: u64,
+    offset: u64,
     #[serde(borrow)]
-    pub(super) epoch: Text<'a>,
+    epoch: Text<'a>,
 }
 
 #[derive(Deserialize, Default)]

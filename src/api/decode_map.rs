@@ -1,6 +1,6 @@
 //! JSON of the calls about maps -> [`ApiRequest`]; by the rules of `decode`.
 
-use super::decode::{Decoded, Since, Text, object, or_default, payload, raw, tags};
+use super::decode::{Decoded, Text, object, or_default, payload, raw, tags};
 use crate::{
     broker::seam::{ApiRequest, HistoryFilter, KeyMode, MapRead, MapSet, PublishOptions, Recover},
     model::{ErrorCode, Position, Publication, Tags},
@@ -85,9 +85,18 @@ struct Asked<'a> {
     #[serde(deserialize_with = "or_default")]
     revision_offset: u64,
     revision_epoch: Text<'a>,
-    since: Option<Since<'a>>,
+    #[serde(deserialize_with = "or_default")]
+    since_offset: u64,
+    since_epoch: Text<'a>,
     #[serde(deserialize_with = "or_default")]
     reverse: bool,
+}
+
+impl Asked<'_> {
+    /// 0 asks for the position only; below it, for everything.
+    fn limit(&self) -> usize {
+        usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
 }
 
 fn read(json: &str, what: impl FnOnce(&Asked<'_>) -> MapRead) -> Decoded {
@@ -104,8 +113,8 @@ pub fn read_state(json: &str) -> Decoded {
         false => MapRead::Key(asked.key.boxed()),
         true => MapRead::State {
             cursor: asked.cursor.boxed(),
-            limit: asked.limit,
-            revision: (!asked.revision_epoch.is_empty())
+            limit: asked.limit(),
+            revision: (asked.revision_offset > 0 || !asked.revision_epoch.is_empty())
                 .then(|| Position { offset: asked.revision_offset, epoch: asked.revision_epoch.shared() }),
         },
     })
@@ -113,9 +122,9 @@ pub fn read_state(json: &str) -> Decoded {
 
 pub fn read_stream(json: &str) -> Decoded {
     read(json, |asked| {
-        let since = asked.since.as_ref().map(|it| Recover { offset: it.offset, epoch: it.epoch.boxed() });
-        let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
-        MapRead::Stream(HistoryFilter { limit, since, reverse: asked.reverse })
+        let since = (asked.since_offset > 0 || !asked.since_epoch.is_empty())
+            .then(|| Recover { offset: asked.since_offset, epoch: asked.since_epoch.boxed() });
+        MapRead::Stream(HistoryFilter { limit: asked.limit(), since, reverse: asked.reverse })
     })
 }
 

@@ -102,10 +102,12 @@ fn client_info(out: &mut Vec<u8>, info: &ClientInfo) {
 
 fn publication(out: &mut Vec<u8>, publication: &Publication) {
     out.push(b'{');
-    if let Some(extra) = publication.extra.as_deref().filter(|extra| !extra.key.is_empty()) {
-        entry(out, extra);
-    }
     payload(out, "data", &publication.data);
+    beside_data(out, publication);
+    out.push(b'}');
+}
+
+fn beside_data(out: &mut Vec<u8>, publication: &Publication) {
     if let Some(info) = &publication.info {
         key(out, "info");
         client_info(out, info);
@@ -127,21 +129,29 @@ fn publication(out: &mut Vec<u8>, publication: &Publication) {
         }
         out.push(b'}');
     }
-    out.push(b'}');
 }
 
-/// What a publication is as an entry of a map.
-fn entry(out: &mut Vec<u8>, extra: &Extra) {
+/// An entry of a map, or a change of one.
+fn entry(out: &mut Vec<u8>, publication: &Publication) {
+    let none = Extra::default();
+    let Extra { key: name, removed, score, .. } = publication.extra.as_deref().unwrap_or(&none);
+    out.push(b'{');
     key(out, "key");
-    string(out, &extra.key);
-    if extra.score != 0 {
-        key(out, "score");
-        put(out, format_args!("{}", extra.score));
+    string(out, name);
+    if !publication.data.is_empty() {
+        payload(out, "data", &publication.data);
     }
-    if extra.removed {
+    beside_data(out, publication);
+    if *score != 0 {
+        key(out, "score");
+        put(out, format_args!("{score}"));
+    }
+    if *removed {
         key(out, "removed");
         out.extend_from_slice(b"true");
     }
+    key(out, "time");
+    put(out, format_args!("{}}}", publication.time_ms));
 }
 
 fn list<T>(out: &mut Vec<u8>, items: &[T], mut item: impl FnMut(&mut Vec<u8>, &T)) {
@@ -198,7 +208,7 @@ pub fn result(out: &mut Vec<u8>, reply: &ApiReply, node: &Node<'_>) {
         }
         ApiReply::MapState { entries, position, cursor } => {
             out.extend_from_slice(b"{\"entries\":[");
-            list(out, entries, |out, each| publication(out, each));
+            list(out, entries, |out, each| entry(out, each));
             out.extend_from_slice(b"],\"epoch\":");
             string(out, &position.epoch);
             put(out, format_args!(",\"offset\":{}", position.offset));

@@ -224,10 +224,10 @@ pub struct PollSet {
 /// What the server API wants of a map.
 #[derive(Debug, Clone)]
 pub enum MapRead {
-    /// A page, of the state as it was at `revision` less what changed since.
+    /// A page, of the state as it was at `revision` less what changed since. `limit` 0: the position only.
     State {
         cursor: Box<str>,
-        limit: i32,
+        limit: usize,
         revision: Option<Position>,
     },
     Key(Box<str>),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    broker::seam::CoreStats,
-    model::{ClientId, ClientInfo, Position, Publication},
+    broker::seam::{CoreStats, MapRead},
+    model::{ClientId, ClientInfo, Extra, Position, Publication},
 };
 use std::sync::Arc;
 
@@ -11,6 +11,17 @@ fn node() -> Node<'static> {
 
 fn position(offset: u64) -> Position {
     Position { offset, epoch: "E".into() }
+}
+
+/// An entry of a map that is set, and one that is removed.
+fn changes() -> Vec<Arc<Publication>> {
+    let change = |offset, data: &[u8], extra| {
+        let extra = Some(Box::new(extra));
+        Arc::new(Publication { offset, data: data.into(), time_ms: 1000 + offset, extra, ..Publication::default() })
+    };
+    let set = Extra { key: "k".into(), score: -3, ..Extra::default() };
+    let removed = Extra { key: "\"".into(), removed: true, ..Extra::default() };
+    vec![change(1, b"{\"a\": 1}", set), change(2, b"", removed)]
 }
 
 /// Answers as a broker might: by the kind of request.
@@ -59,6 +70,10 @@ fn broker(request: &ApiRequest) -> Result<ApiReply, ErrorCode> {
             ],
             position: position(2),
         }),
+        ApiRequest::MapRead { read, .. } => {
+            let cursor = if matches!(read, MapRead::State { .. }) { "c".into() } else { Box::default() };
+            Ok(ApiReply::MapState { entries: changes(), position: position(2), cursor })
+        }
         ApiRequest::Channels { .. } => Ok(ApiReply::Channels(vec![("a\"b".into(), 2)])),
         ApiRequest::Info => Ok(ApiReply::Stats {
             cores: vec![
@@ -191,6 +206,41 @@ fn single_methods() {
         check("disconnect", &format!(r#"{{"user":"42","disconnect":{{"code":{code}}}}}"#), 200, bad);
     }
     assert!(Endpoint::named("nope").is_none());
+}
+
+#[test]
+fn what_is_asked_of_maps_and_how_it_is_told() {
+    let entries = r#"{"result":{"entries":[{"key":"k","data":{"a": 1},"offset":1,"score":-3,"time":1001},{"key":"\"","offset":2,"removed":true,"time":1002}],"epoch":"E","offset":2"#;
+    check("map_read_stream", r#"{"channel":"m"}"#, 200, &format!("{entries}}}}}"));
+    check("map_read_state", r#"{"channel":"m"}"#, 200, &format!("{entries},\"cursor\":\"c\"}}}}"));
+    let asked = |method, rest: &str| {
+        let mut call = named(method, format!(r#"{{"channel":"m"{rest}}}"#).as_bytes(), ErrorMode::Body).unwrap();
+        match call.start_next() {
+            Some((_, ApiRequest::MapRead { read, .. })) => read,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (rest, limit, since, reverse) in [
+        ("", 0, None, false),
+        (r#","limit":5,"since_offset":3,"since_epoch":"E","reverse":true"#, 5, Some((3, "E")), true),
+        (r#","limit":-1,"since_epoch":"E""#, usize::MAX, Some((0, "E")), false),
+        (r#","since_offset":3,"since_epoch":null"#, 0, Some((3, "")), false),
+    ] {
+        let MapRead::Stream(filter) = asked("map_read_stream", rest) else { panic!("{rest}") };
+        let from = filter.since.as_ref().map(|it| (it.offset, &*it.epoch));
+        assert_eq!((filter.limit, from, filter.reverse), (limit, since, reverse), "{rest}");
+    }
+    for (rest, limit, revision) in [
+        ("", 0, None),
+        (r#","limit":-1,"revision_offset":3"#, usize::MAX, Some((3, ""))),
+        (r#","limit":7,"cursor":"c","revision_offset":3,"revision_epoch":"E""#, 7, Some((3, "E"))),
+    ] {
+        let MapRead::State { limit: found, revision: at, .. } = asked("map_read_state", rest) else {
+            panic!("{rest}")
+        };
+        assert_eq!((found, at.as_ref().map(|it| (it.offset, &*it.epoch))), (limit, revision), "{rest}");
+    }
+    assert!(matches!(asked("map_read_state", r#","key":"k","limit":5"#), MapRead::Key(key) if *key == *"k"));
 }
 
 #[test]

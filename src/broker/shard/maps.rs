@@ -201,7 +201,7 @@ impl Shard {
         out: &mut dyn Outgoing,
     ) -> Result<Answer, ErrorCode> {
         let (found, rules) = self.look_up(name)?;
-        let map_rules = self.map_rules(rules).ok_or(ErrorCode::NotAvailable)?;
+        self.map_rules(rules).ok_or(ErrorCode::NotAvailable)?;
         let owned = found.unwrap_or_else(|| self.create(name, rules));
         self.use_stream(owned, now.ms).ok_or(ErrorCode::Internal)?;
         if matches!(read, MapRead::Clear) {
@@ -213,7 +213,9 @@ impl Shard {
         let map = channel.map.as_deref();
         let position = history.position();
         match read {
-            MapRead::Stream(filter) => Ok(Answer::History { publications: history.read(filter)?, position }),
+            MapRead::Stream(filter) => {
+                Ok(Answer::MapState { entries: history.read(filter)?, position, cursor: Box::default() })
+            }
             MapRead::Key(key) => {
                 let entries = map.and_then(|map| map.get(key)).cloned().into_iter().collect();
                 Ok(Answer::MapState { entries, position, cursor: Box::default() })
@@ -224,8 +226,7 @@ impl Shard {
                     Some(at) => at.offset,
                     None => u64::MAX,
                 };
-                let limit = map_rules.page(*limit);
-                let (entries, cursor) = map.map(|map| map.page(cursor, limit, top)).unwrap_or_default();
+                let (entries, cursor) = map.map(|map| map.page(cursor, *limit, top)).unwrap_or_default();
                 let position = revision.clone().unwrap_or(position);
                 Ok(Answer::MapState { entries, position, cursor })
             }

@@ -358,7 +358,7 @@ fn what_the_server_api_does_with_maps() {
     assert_eq!(set(|it| it.removed = true), (5, Some(Suppressed::KeyNotFound)));
     let mut read = |read| api(&mut one, ApiRequest::MapRead { channel: "mm:1".into(), read });
     let Ok(ApiReply::MapState { entries, position, .. }) =
-        read(MapRead::State { cursor: "".into(), limit: 0, revision: None })
+        read(MapRead::State { cursor: "".into(), limit: 9, revision: None })
     else {
         panic!("no state")
     };
