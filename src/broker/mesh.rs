@@ -174,6 +174,19 @@ pub struct MapJoin {
     pub recover: bool,
 }
 
+impl MapJoin {
+    /// Phases of a map subscription on the wire.
+    pub const LIVE: i32 = 0;
+    pub const STREAM: i32 = 1;
+    pub const STATE: i32 = 2;
+
+    /// The first page of the state is wanted.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.phase == Self::STATE && self.cursor.is_empty()
+    }
+}
+
 /// When an entry is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum KeyMode {

@@ -139,6 +139,8 @@ pub struct MapPending {
     /// The type of subscription.
     pub kind: i32,
     pub recover: bool,
+    /// The first page of a map was asked for.
+    pub first: bool,
 }
 
 #[derive(Clone, Debug)]

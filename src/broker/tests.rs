@@ -564,6 +564,7 @@ mod filters;
 mod keys;
 mod limits;
 mod listeners;
+mod map_pages;
 mod map_views;
 mod maps;
 mod polls;

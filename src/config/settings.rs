@@ -389,8 +389,16 @@ sections! {
         stream_ttl: Duration = Duration::ZERO, TTL;
         /// How long the position of an empty map is remembered. 0s: `channel.history_meta_ttl`.
         meta_ttl: Duration = Duration::ZERO, TTL;
-        /// Entries a client gets at once when it asks for more, and changes that may be caught up on at once.
-        page_size_max: usize = 1000, Rule::Range(1, 100_000);
+        /// Entries, or changes, of a page for a client that does not say how many. 0: 100.
+        default_page_size: usize = 0, Rule::Range(0, 100_000);
+        /// The fewest of a page that is not the last, also when a client asks for less. 0: 100.
+        min_page_size: usize = 0, Rule::Range(0, 100_000);
+        /// The most of a page, whatever a client asks for and the two before say. 0: 1000.
+        max_page_size: usize = 0, Rule::Range(0, 100_000);
+        /// Changes a client may be behind to become a subscriber at once. Further behind, one that reads the map gets them in pages, and one that comes back begins anew (error 112). 0: `map.max_page_size`.
+        live_transition_max_publication_limit: usize = 0, Rule::Range(0, 1_000_000);
+        /// How long a client may take from the first page of a map until it is a subscriber; when it asks for more later than that, it is disconnected with 3008. 0s: 5 seconds.
+        subscribe_catch_up_timeout: Duration = Duration::ZERO, GRACE;
         /// Entries of one map; a key more is refused with error 106. Memory: worst case is this times the size of an entry, per map.
         keys_max: usize = 100_000, Rule::Range(1, 10_000_000);
         /// Which entry clients may set and remove: the one they name (empty), or always the one of their `client_id` or `user_id`.

@@ -53,9 +53,10 @@ impl Core {
         mut page: MapPage,
     ) {
         self.forget_abandoned(key, pending);
-        if let Some(channel) = self.hub.get_mut(pending.hub) {
+        let name = self.hub.get_mut(pending.hub).map(|channel| {
             channel.waiting -= 1;
-        }
+            Arc::clone(&channel.name)
+        });
         let session = self.sessions.get_mut(pending.conn);
         let waits = session.and_then(|session| {
             session.find(pending.hub).filter(|it| it.place() == Place::Waiting(key))?;
@@ -66,10 +67,14 @@ impl Core {
         if waits.is_none() {
             return;
         }
+        let map = pending.map.unwrap_or_default();
+        if let Some(name) = name.filter(|_| map.first) {
+            self.begin_reading(pending.conn, name);
+        }
         self.show_entries(pending, &mut page.state, &mut page.publications);
         let patches = pending.grants.delta.then(|| vec![None; page.publications.len()]);
         let result = SubscribeResult {
-            kind: pending.map.unwrap_or_default().kind,
+            kind: map.kind,
             phase: page.phase,
             cursor: &page.cursor,
             state: &page.state,

@@ -14,6 +14,7 @@ mod map;
 mod ping;
 mod presence;
 mod publish;
+mod reading;
 mod refresh;
 mod subscribe;
 mod subscription;
@@ -23,6 +24,7 @@ mod v1;
 
 pub(super) use connect::with_chan_info;
 pub use connecting::Connecting;
+use reading::Readings;
 pub(super) use subscribe::{Joining, shown};
 pub use subscription::{Place, Subscription};
 
@@ -66,6 +68,8 @@ pub struct Session {
     /// Who the client is to others; set by connect.
     pub info: Option<Arc<ClientInfo>>,
     pub subscriptions: Vec<Subscription>,
+    /// Maps it reads in pages; none for most.
+    pub readings: Option<Box<Readings>>,
     pub held: Option<Box<Held>>,
     /// What it has used of the limits on operations; none without limits.
     pub meter: Option<Box<Meter>>,
@@ -183,6 +187,7 @@ impl Session {
             expiry_due_ms: u64::MAX,
             info: None,
             subscriptions: Vec::new(),
+            readings: None,
             held: None,
             meter: None,
             asks_out: 0,

@@ -91,6 +91,10 @@ impl Core {
             Ok(left) => left,
             Err(error) => return self.refuse(conn, id, error),
         };
+        let map = map_join(request);
+        if let Some(Err(refusal)) = map.as_deref().map(|join| self.check_reading(conn, channel, join)) {
+            return self.refuse_by(conn, id, refusal);
+        }
         let Some(info) = self.info(conn) else { return Step::Ended };
         let recover = (request.recover && grants.recoverable)
             .then(|| Recover { offset: request.offset, epoch: (&*request.epoch).into() });
@@ -106,7 +110,7 @@ impl Core {
             expires_ms,
             shown: shown(claims.overrides),
             kind: request.kind,
-            map: map_join(request),
+            map,
         };
         if self.ask_subscribe(conn, joining) {
             if let Some(mark) = mark {
@@ -153,10 +157,6 @@ impl Core {
             return Ok((Grants { positioned: true, ..Grants::default() }, claims));
         }
         if request.kind != 0 {
-            // A page further on, of what this client has not begun to read.
-            if !request.cursor.is_empty() && request.epoch.is_empty() {
-                return Err(ErrorCode::PermissionDenied.into());
-            }
             let numbered = options.allow_channel_compaction && wishes(session, request).numbered;
             return Ok((Grants { numbered, ..map_grants(options, request) }, claims));
         }
@@ -261,8 +261,11 @@ impl Core {
             recover_from: recover.as_ref().map(|recover| if cache { u64::MAX } else { recover.offset }),
             origin,
             publish_debounce,
-            map: (kind != 0)
-                .then(|| MapPending { kind, recover: map.as_ref().is_some_and(|join| join.recover) }),
+            map: (kind != 0).then(|| MapPending {
+                kind,
+                recover: map.as_ref().is_some_and(|join| join.recover),
+                first: map.as_ref().is_some_and(|join| join.is_first()),
+            }),
             late: false,
             unsubscribe_after: None,
         });
@@ -321,6 +324,7 @@ impl Core {
             return;
         }
         if pending.map.is_some() {
+            self.end_reading(pending.conn, hub);
             self.show_entries(&pending, &mut answer.state, &mut answer.publications);
         } else {
             self.withhold(pending.conn, &mut answer.publications);
@@ -492,6 +496,9 @@ impl Core {
             && session.find(pending.hub).is_some_and(|subscription| subscription.place() == waits)
         {
             session.forget(pending.hub);
+            if error == ErrorCode::UnrecoverablePosition {
+                self.end_reading(pending.conn, pending.hub);
+            }
             self.tell_unmade(pending, error);
         }
     }

@@ -23,6 +23,9 @@ impl Core {
         if self.is_subscribing(conn, channel) || self.has_asks_out(conn) {
             return Step::Wait;
         }
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.end_reading(channel);
+        }
         // One that was given up on stays on the books until its owner answers.
         if self.is_subscribed(conn, channel)
             && let Some(hub) = self.hub.find(channel)

@@ -52,13 +52,20 @@ const _: () = assert!(size_of::<Rules>() <= 32);
 pub struct MapRules {
     /// 0: entries stay until they are removed.
     pub key_ttl_ms: u64,
-    pub page_size_max: usize,
+    page_size: usize,
+    page_size_min: usize,
+    page_size_max: usize,
+    /// Changes that a client may be behind to become a subscriber at once.
+    pub live_max: usize,
     pub keys_max: usize,
+    /// Who comes back catches up.
+    pub recoverable: bool,
     pub remove_client_on_unsubscribe: bool,
 }
 
-/// Entries of a page, when a client says nothing.
+/// Entries of a page, when the configuration says nothing: also the fewest; and the most.
 const PAGE_SIZE: usize = 100;
+const PAGE_SIZE_MAX: usize = 1000;
 
 /// Changes that are kept, when the configuration says nothing, and for how long.
 const MAP_STREAM_SIZE: u64 = 100;
@@ -67,22 +74,30 @@ const MAP_STREAM_TTL_MS: u64 = 60_000;
 impl MapRules {
     #[must_use]
     pub fn new(map: &config::Map) -> Self {
+        let page_size_max = or(map.max_page_size, PAGE_SIZE_MAX);
         Self {
             key_ttl_ms: ms(map.key_ttl),
-            page_size_max: map.page_size_max,
+            page_size: or(map.default_page_size, PAGE_SIZE),
+            page_size_min: or(map.min_page_size, PAGE_SIZE),
+            page_size_max,
+            live_max: or(map.live_transition_max_publication_limit, page_size_max),
             keys_max: map.keys_max,
+            recoverable: matches!(map.mode, config::MapMode::Recoverable | config::MapMode::Persistent),
             remove_client_on_unsubscribe: map.remove_client_on_unsubscribe,
         }
     }
 
-    /// Entries of a page of which this many are wanted; 0 or less: as many as the server likes.
+    /// Entries of a page, or changes, when this many are wanted; 0 or less: as many as the server likes.
     #[must_use]
     pub fn page(&self, wanted: i32) -> usize {
-        match usize::try_from(wanted) {
-            Ok(wanted @ 1..) => wanted.min(self.page_size_max),
-            _ => PAGE_SIZE.min(self.page_size_max),
-        }
+        let wanted = or(usize::try_from(wanted).unwrap_or_default(), self.page_size);
+        wanted.max(self.page_size_min).min(self.page_size_max)
     }
+}
+
+/// 0 stands for something else.
+fn or<T: Default + PartialEq>(value: T, otherwise: T) -> T {
+    if value == T::default() { otherwise } else { value }
 }
 
 /// A time above zero stays above zero.
@@ -96,7 +111,6 @@ impl Rules {
         let map = &options.map;
         let is_map = options.subscription_type.is_map();
         let is_poll = options.subscription_type == config::SubscriptionType::SharedPoll;
-        let or = |value: u64, otherwise: u64| if value == 0 { otherwise } else { value };
         let history_ttl_ms =
             if is_map { or(ms(map.stream_ttl), MAP_STREAM_TTL_MS) } else { ms(options.history_ttl) };
         let own_meta_ttl = if is_map { map.meta_ttl } else { options.history_meta_ttl };

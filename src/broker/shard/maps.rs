@@ -24,11 +24,6 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Phases of a map subscription on the wire.
-const LIVE: i32 = 0;
-const STREAM: i32 = 1;
-const STATE: i32 = 2;
-
 /// What a subscriber of a map gets.
 enum Plan {
     Page(MapPage),
@@ -342,51 +337,63 @@ impl Shard {
 
 /// What `join` gets of a map in this state.
 fn plan(history: &History, map: &Map, join: &MapJoin, rules: MapRules) -> Result<Plan, ErrorCode> {
-    let limit = rules.page(join.limit);
-    let from = |offset| Recover { offset, epoch: join.epoch.clone() };
     match join.phase {
-        STATE => {
-            let first = join.cursor.is_empty();
-            let position = history.position();
-            if !first && *join.epoch != *position.epoch {
-                return Err(ErrorCode::UnrecoverablePosition);
-            }
-            let frozen = if first { position.offset } else { join.offset };
-            let (state, cursor) = map.page(&join.cursor, limit, frozen);
-            let since = Recover { offset: frozen, epoch: Box::default() };
-            match history.recover(&since, rules.page_size_max) {
-                Some(missed) if cursor.is_empty() => Ok(Plan::Live { state, missed, recovered: false }),
-                _ => {
-                    let position = Position { offset: frozen, ..position };
-                    Ok(Plan::Page(MapPage {
-                        state,
-                        publications: Vec::new(),
-                        position,
-                        cursor,
-                        phase: STATE,
-                    }))
-                }
-            }
+        MapJoin::STATE => read_state(history, map, join, rules),
+        MapJoin::LIVE if !join.recover && !rules.recoverable => {
+            Ok(Plan::Live { state: Vec::new(), missed: Vec::new(), recovered: false })
         }
-        STREAM | LIVE if join.recover || join.phase == STREAM => {
-            if let Some(missed) = history.recover(&from(join.offset), rules.page_size_max) {
-                return Ok(Plan::Live { state: Vec::new(), missed, recovered: join.recover });
-            }
-            if join.recover {
-                return Err(ErrorCode::UnrecoverablePosition);
-            }
-            let since = Some(from(join.offset));
-            let publications = history.read(&HistoryFilter { limit, since, reverse: false })?;
-            match (publications.first(), publications.last()) {
-                (Some(first), Some(last)) if first.offset == join.offset + 1 => {
-                    let position = Position { offset: last.offset, ..history.position() };
-                    let (state, cursor) = Default::default();
-                    Ok(Plan::Page(MapPage { state, publications, position, cursor, phase: STREAM }))
-                }
-                _ => Err(ErrorCode::UnrecoverablePosition),
-            }
-        }
-        LIVE => Ok(Plan::Live { state: Vec::new(), missed: Vec::new(), recovered: false }),
+        MapJoin::STREAM | MapJoin::LIVE => catch_up(history, join, rules),
         _ => Err(ErrorCode::BadRequest),
+    }
+}
+
+/// A page of the state as it was when its first one was read. With the last one comes what changed since, unless that
+/// is too much at once.
+fn read_state(history: &History, map: &Map, join: &MapJoin, rules: MapRules) -> Result<Plan, ErrorCode> {
+    let first = join.is_first();
+    let position = history.position();
+    if !first && *join.epoch != *position.epoch {
+        return Err(ErrorCode::UnrecoverablePosition);
+    }
+    let frozen = if first { position.offset } else { join.offset };
+    let (state, cursor) = map.page(&join.cursor, rules.page(join.limit), frozen);
+    let since = Recover { offset: frozen, epoch: Box::default() };
+    match history.recover(&since, rules.live_max) {
+        Some(missed) if cursor.is_empty() => Ok(Plan::Live { state, missed, recovered: false }),
+        _ => {
+            let position = Position { offset: frozen, ..position };
+            Ok(Plan::Page(MapPage {
+                state,
+                publications: Vec::new(),
+                position,
+                cursor,
+                phase: MapJoin::STATE,
+            }))
+        }
+    }
+}
+
+/// All that changed since the place `join` names or, for who reads the map and is too far behind, a page of it.
+fn catch_up(history: &History, join: &MapJoin, rules: MapRules) -> Result<Plan, ErrorCode> {
+    let position = history.position();
+    if *join.epoch != *position.epoch {
+        return Err(ErrorCode::UnrecoverablePosition);
+    }
+    let since = Recover { offset: join.offset, epoch: join.epoch.clone() };
+    if let Some(missed) = history.recover(&since, rules.live_max) {
+        return Ok(Plan::Live { state: Vec::new(), missed, recovered: join.recover });
+    }
+    if join.recover || join.phase == MapJoin::LIVE {
+        return Err(ErrorCode::UnrecoverablePosition);
+    }
+    let filter = HistoryFilter { limit: rules.page(join.limit), since: Some(since), reverse: false };
+    let publications = history.read(&filter)?;
+    match (publications.first(), publications.last()) {
+        (Some(first), Some(last)) if first.offset == join.offset + 1 => {
+            let position = Position { offset: last.offset, ..position };
+            let (state, cursor) = Default::default();
+            Ok(Plan::Page(MapPage { state, publications, position, cursor, phase: MapJoin::STREAM }))
+        }
+        _ => Err(ErrorCode::UnrecoverablePosition),
     }
 }

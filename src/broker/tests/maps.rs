@@ -1,6 +1,6 @@
 //! Maps by transcripts: state in pages, changes, catching up, expiry, rights, and maps of who is where.
 
-use super::{One, anonymous, open_settings};
+use super::{One, open_settings};
 use crate::{
     broker::seam::{ApiReply, ApiRequest, KeyMode, MapRead, MapSet, Suppressed},
     config::{ChannelOptions, ClientKey, Map, MapMode, Namespace, Settings, SubscriptionType},
@@ -15,7 +15,8 @@ pub(super) fn settings() -> Settings {
     let map = |mode| Map {
         mode,
         key_ttl: Duration::from_secs(60),
-        page_size_max: 3,
+        min_page_size: 1,
+        max_page_size: 3,
         allow_publish_for_client: true,
         allow_publish_for_anonymous: true,
         allow_remove_for_subscriber: true,
@@ -62,7 +63,7 @@ fn check(one: &mut One, conn: ConnKey, rows: &[(&str, &[&str])]) {
     }
 }
 
-fn set(one: &mut One, key: &str, value: u32) {
+pub(super) fn set(one: &mut One, key: &str, value: u32) {
     let said = format!(r#"{{"id":9,"publish":{{"channel":"mm:1","type":1,"key":"{key}","data":{value}}}}}"#);
     one.say(one.writer(), &said);
     one.turn();
@@ -149,99 +150,6 @@ fn the_frames_of_centrifugo() {
         ],
     );
     one.core.invariants();
-}
-
-/// The keys of a list of publications in a reply.
-fn keys(reply: &str) -> Vec<String> {
-    reply.split(r#""key":""#).skip(1).map(|it| it.split('"').next().unwrap().to_owned()).collect()
-}
-
-/// Says something and returns what comes, random things and all.
-fn raw(one: &mut One, conn: ConnKey, said: &str) -> String {
-    one.say(conn, said);
-    one.turn();
-    let of = |(to, bytes): &(ConnKey, Vec<u8>)| (*to == conn).then(|| bytes.clone());
-    super::frames(&one.written.iter().filter_map(of).flatten().collect::<Vec<_>>()).join("\n")
-}
-
-fn field(text: &str, name: &str) -> String {
-    let rest = text.split_once(&format!("\"{name}\":")).unwrap().1;
-    rest.trim_start_matches('"').split(['"', ',', '}']).next().unwrap().to_owned()
-}
-
-// Whatever changes between two pages, state and stream together are the map as it is.
-#[test]
-fn pages_and_what_changed_between_them() {
-    let mut one = One::new(settings());
-    let _writer = one.client();
-    for (at, key) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
-        set(&mut one, key, at as u32);
-    }
-    let reader = one.client();
-    let page = |rest: &str| {
-        format!(r#"{{"id":2,"subscribe":{{"channel":"mm:1","type":1,"phase":2,"limit":2{rest}}}}}"#)
-    };
-    let first = raw(&mut one, reader, &page(""));
-    assert_eq!(keys(&first), ["a", "b"]);
-    assert!(first.contains(r#""phase":2"#) && field(&first, "offset") == "5", "{first}");
-    let (epoch, cursor) = (field(&first, "epoch"), field(&first, "cursor"));
-    // `a` is on the page that went; `d` and `f` are ahead.
-    set(&mut one, "a", 10);
-    set(&mut one, "d", 11);
-    set(&mut one, "f", 12);
-    let next = |cursor: &str| page(&format!(r#","cursor":"{cursor}","offset":5,"epoch":"{epoch}""#));
-    let second = raw(&mut one, reader, &next(&cursor));
-    let (publications, state) = second.split_once(r#""state""#).unwrap();
-    assert_eq!((keys(publications), keys(state)), (vec_of("adf"), vec_of("ce")), "live, with what changed");
-    assert!(!second.contains(r#""phase""#) && !second.contains(r#""cursor""#), "{second}");
-}
-
-fn vec_of(letters: &str) -> Vec<String> {
-    letters.chars().map(String::from).collect()
-}
-
-#[test]
-fn a_reader_too_far_behind_goes_through_the_stream_and_one_that_lost_it_begins_anew() {
-    let mut one = One::new(settings());
-    let _writer = one.client();
-    for value in 0..4 {
-        set(&mut one, "a", value);
-    }
-    let reader = one.client();
-    let history = raw(&mut one, reader, r#"{"id":2,"subscribe":{"channel":"mm:1","type":1,"phase":1}}"#);
-    // Four behind, three at once.
-    assert!(
-        history.contains(r#""phase":1"#) && history.contains(r#"],"offset":3,"type":1,"phase":1"#),
-        "{history}"
-    );
-    let epoch = field(&history, "epoch");
-    let stream = |offset: u64, rest: &str| {
-        format!(
-            r#"{{"id":2,"subscribe":{{"channel":"mm:1","type":1,"phase":1,"offset":{offset},"epoch":"{epoch}"{rest}}}}}"#
-        )
-    };
-    let behind = raw(&mut one, reader, &stream(0, r#","recover":true"#));
-    assert!(behind.contains(r#""code":112"#), "{behind}");
-    let live = anonymous(&raw(&mut one, reader, &stream(3, "")));
-    let info = r#""info":{"user":"","client":"ID"}"#;
-    let want = format!(
-        r#"{{"id":2,"subscribe":{{"recoverable":true,"epoch":"E","publications":[{{"data":3,{info},"offset":4,"key":"a"}}],"offset":4,"type":1}}}}"#
-    );
-    assert_eq!(live, want);
-    one.hear(reader, r#"{"id":3,"unsubscribe":{"channel":"mm:1"}}"#);
-    set(&mut one, "b", 5);
-    let recovered = anonymous(&raw(&mut one, reader, &stream(4, r#","recover":true"#)));
-    let want = format!(
-        r#"{{"id":2,"subscribe":{{"recoverable":true,"epoch":"E","publications":[{{"data":5,{info},"offset":5,"key":"b"}}],"recovered":true,"offset":5,"was_recovering":true,"type":1}}}}"#
-    );
-    assert_eq!(recovered, want);
-    one.hear(reader, r#"{"id":3,"unsubscribe":{"channel":"mm:1"}}"#);
-    for value in 0..9 {
-        set(&mut one, "c", value);
-    }
-    // The stream keeps five.
-    let trimmed = raw(&mut one, reader, &stream(5, ""));
-    assert!(trimmed.contains(r#""code":112"#), "{trimmed}");
 }
 
 #[test]

@@ -100,7 +100,10 @@ pub fn namespaces(rng: &mut Rng, open: &ChannelOptions) -> (Vec<Namespace>, Dura
         key_ttl,
         stream_size: 2 + rng.below(30) as usize,
         stream_ttl: [Duration::ZERO, Duration::from_millis(1 + rng.below(3_000))][rng.below(2) as usize],
-        page_size_max: 1 + rng.below(6) as usize,
+        min_page_size: 1,
+        max_page_size: 1 + rng.below(6) as usize,
+        // Time passes in leaps.
+        subscribe_catch_up_timeout: Duration::from_secs(3600),
         keys_max: [5, 100][rng.below(2) as usize],
         allow_publish_for_client: true,
         allow_publish_for_anonymous: true,
