@@ -83,6 +83,8 @@ struct Asked<'a> {
     #[serde(deserialize_with = "or_default")]
     limit: i32,
     #[serde(deserialize_with = "or_default")]
+    asc: bool,
+    #[serde(deserialize_with = "or_default")]
     revision_offset: u64,
     revision_epoch: Text<'a>,
     #[serde(deserialize_with = "or_default")]
@@ -114,6 +116,7 @@ pub fn read_state(json: &str) -> Decoded {
         true => MapRead::State {
             cursor: asked.cursor.boxed(),
             limit: asked.limit(),
+            asc: asked.asc,
             revision: (asked.revision_offset > 0 || !asked.revision_epoch.is_empty())
                 .then(|| Position { offset: asked.revision_offset, epoch: asked.revision_epoch.shared() }),
         },

@@ -169,6 +169,7 @@ pub struct MapJoin {
     pub phase: i32,
     pub cursor: Box<str>,
     pub limit: i32,
+    pub asc: bool,
     pub offset: u64,
     pub epoch: Box<str>,
     pub recover: bool,
@@ -241,6 +242,8 @@ pub enum MapRead {
     State {
         cursor: Box<str>,
         limit: usize,
+        /// As [`MapJoin::asc`].
+        asc: bool,
         revision: Option<Position>,
     },
     Key(Box<str>),

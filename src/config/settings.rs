@@ -383,6 +383,8 @@ sections! {
         mode: MapMode = MapMode::None, Rule::Words(&["", "ephemeral", "recoverable", "persistent"]);
         /// How long an entry outlives its last publication, unless the server keeps it. 0s (`persistent` only): for ever.
         key_ttl: Duration = Duration::ZERO, TTL;
+        /// The state comes in the order of scores, the highest first, with equal ones by key, the last first; with `asc` of a subscribe or of the server API the other way round. Off: by key. Memory: the key of every entry a second time.
+        ordered: bool = false, Rule::Any;
         /// Changes kept per map for those who catch up. 0: 100.
         stream_size: usize = 0, Rule::Range(0, 1_000_000);
         /// How long they are kept after the last one. 0s: a minute.

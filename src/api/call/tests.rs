@@ -17,7 +17,13 @@ fn position(offset: u64) -> Position {
 fn changes() -> Vec<Arc<Publication>> {
     let change = |offset, data: &[u8], extra| {
         let extra = Some(Box::new(extra));
-        Arc::new(Publication { offset, data: data.into(), time_ms: 1000 + offset, extra, ..Publication::default() })
+        Arc::new(Publication {
+            offset,
+            data: data.into(),
+            time_ms: 1000 + offset,
+            extra,
+            ..Publication::default()
+        })
     };
     let set = Extra { key: "k".into(), score: -3, ..Extra::default() };
     let removed = Extra { key: "\"".into(), removed: true, ..Extra::default() };
@@ -214,7 +220,8 @@ fn what_is_asked_of_maps_and_how_it_is_told() {
     check("map_read_stream", r#"{"channel":"m"}"#, 200, &format!("{entries}}}}}"));
     check("map_read_state", r#"{"channel":"m"}"#, 200, &format!("{entries},\"cursor\":\"c\"}}}}"));
     let asked = |method, rest: &str| {
-        let mut call = named(method, format!(r#"{{"channel":"m"{rest}}}"#).as_bytes(), ErrorMode::Body).unwrap();
+        let mut call =
+            named(method, format!(r#"{{"channel":"m"{rest}}}"#).as_bytes(), ErrorMode::Body).unwrap();
         match call.start_next() {
             Some((_, ApiRequest::MapRead { read, .. })) => read,
             other => panic!("{other:?}"),

@@ -37,6 +37,7 @@ pub(super) fn map_join(request: &SubscribeRequest<'_>) -> Option<Box<MapJoin>> {
             phase: request.phase,
             cursor: (&*request.cursor).into(),
             limit: request.limit,
+            asc: request.asc,
             offset: request.offset,
             epoch: (&*request.epoch).into(),
             recover: request.recover,

@@ -58,6 +58,8 @@ pub struct MapRules {
     /// Changes that a client may be behind to become a subscriber at once.
     pub live_max: usize,
     pub keys_max: usize,
+    /// Pages are in the order of scores.
+    pub ordered: bool,
     /// Who comes back catches up.
     pub recoverable: bool,
     pub remove_client_on_unsubscribe: bool,
@@ -82,6 +84,7 @@ impl MapRules {
             page_size_max,
             live_max: or(map.live_transition_max_publication_limit, page_size_max),
             keys_max: map.keys_max,
+            ordered: map.ordered,
             recoverable: matches!(map.mode, config::MapMode::Recoverable | config::MapMode::Persistent),
             remove_client_on_unsubscribe: map.remove_client_on_unsubscribe,
         }
@@ -177,6 +180,11 @@ impl Channel {
             map: None,
             poll: None,
         }
+    }
+
+    /// Its entries, which it has from now on.
+    pub fn entries(&mut self, ordered: bool) -> &mut Map {
+        self.map.get_or_insert_with(|| Box::new(Map::new(ordered)))
     }
 
     /// Nothing about it must be remembered: no subscriber, and no stream that outlives subscribers.

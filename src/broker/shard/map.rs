@@ -11,8 +11,10 @@ use std::{
 
 #[derive(Debug, Default)]
 pub struct Map {
-    /// In the order of pages.
+    /// In the order of pages, unless there is another one.
     entries: BTreeMap<Box<str>, Entry>,
+    /// By score, then by key, where pages are in the order of scores.
+    order: Option<BTreeSet<(i64, Box<str>)>>,
     /// When entries that expire do.
     due: BTreeSet<(u64, Box<str>)>,
     /// How many subscribers stand behind an entry, where the server keeps them.
@@ -30,6 +32,19 @@ struct Entry {
     version_epoch: Box<str>,
 }
 
+/// Which entries are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// As the page before gave it; empty: from the first.
+    pub cursor: &'a str,
+    /// At most so many.
+    pub limit: usize,
+    /// Only those that stand at an offset up to this.
+    pub top: u64,
+    /// From the lowest score on, where pages are in the order of scores; elsewhere it says nothing.
+    pub asc: bool,
+}
+
 /// What an entry is besides its publication.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
@@ -40,6 +55,12 @@ pub struct Terms<'a> {
 }
 
 impl Map {
+    /// `ordered`: pages are in the order of scores, otherwise in that of keys.
+    #[must_use]
+    pub fn new(ordered: bool) -> Self {
+        Self { order: ordered.then(BTreeSet::new), ..Self::default() }
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -68,6 +89,12 @@ impl Map {
     pub fn insert(&mut self, key: &str, publication: Arc<Publication>, terms: Terms<'_>) {
         let before = self.entries.remove_entry(key);
         let (key, before) = before.map_or_else(|| (key.into(), None), |(key, entry)| (key, Some(entry)));
+        if let Some(order) = &mut self.order {
+            if let Some(entry) = &before {
+                order.remove(&(score_of(&entry.publication), key.clone()));
+            }
+            order.insert((score_of(&publication), key.clone()));
+        }
         let (version, version_epoch) = match before {
             Some(entry) => {
                 self.due.remove(&(entry.expires_ms, key.clone()));
@@ -98,27 +125,33 @@ impl Map {
     /// False when there is no such entry.
     pub fn remove(&mut self, key: &str) -> bool {
         let Some((key, entry)) = self.entries.remove_entry(key) else { return false };
+        if let Some(order) = &mut self.order {
+            order.remove(&(score_of(&entry.publication), key.clone()));
+        }
         self.due.remove(&(entry.expires_ms, key));
         true
     }
 
-    /// At most `limit` entries behind the key `cursor` (empty: from the first) that stand at an offset up to
-    /// `top`, and the cursor of the next page: empty when there is none.
+    /// A page of entries, and the cursor of the next one: empty when there is none. `None` where the cursor is not one
+    /// of such a map.
     #[must_use]
-    pub fn page(&self, cursor: &str, limit: usize, top: u64) -> (Vec<Arc<Publication>>, Box<str>) {
-        let mut found = Vec::new();
-        let mut last = "";
-        for (key, entry) in self.entries.range::<str, _>((Bound::Excluded(cursor), Bound::Unbounded)) {
-            if entry.publication.offset > top {
-                continue;
-            }
-            if found.len() == limit {
-                return (found, last.into());
-            }
-            found.push(Arc::clone(&entry.publication));
-            last = key;
-        }
-        (found, Box::default())
+    pub fn page<'a>(&'a self, page: Page<'_>) -> Option<(Vec<Arc<Publication>>, Box<str>)> {
+        let Some(order) = &self.order else {
+            let behind = (Bound::Excluded(page.cursor), Bound::Unbounded);
+            let entries = self.entries.range::<str, _>(behind).map(|(key, entry)| (&**key, entry));
+            let (found, last) = collect(entries, page);
+            return Some((found, last.map_or_else(Box::default, |(key, _)| key.into())));
+        };
+        let place = if page.cursor.is_empty() { None } else { Some(place(page.cursor)?) };
+        let place = place.map_or(Bound::Unbounded, Bound::Excluded);
+        let entry = |(_, key): &'a (i64, Box<str>)| Some((&**key, self.entries.get(key)?));
+        let (found, last) = if page.asc {
+            collect(order.range((place, Bound::Unbounded)).filter_map(entry), page)
+        } else {
+            collect(order.range((Bound::Unbounded, place)).rev().filter_map(entry), page)
+        };
+        let cursor = |(key, entry): (&str, &Entry)| format!("{}:{key}", score_of(&entry.publication)).into();
+        Some((found, last.map_or_else(Box::default, cursor)))
     }
 
     /// When the next entry expires.
@@ -167,6 +200,7 @@ impl Map {
     /// Forgets all entries, and who stands behind them stays.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.order.iter_mut().for_each(BTreeSet::clear);
         self.due.clear();
     }
 
@@ -180,24 +214,59 @@ impl Map {
             .collect();
         assert_eq!(due, self.due, "entries and their expiries");
         assert!(self.armed || self.due.is_empty(), "an entry that never expires");
+        if let Some(order) = &self.order {
+            let placed = self.entries.iter().map(|(key, entry)| (score_of(&entry.publication), key.clone()));
+            assert_eq!(placed.collect::<BTreeSet<_>>(), *order, "entries and their order");
+        }
     }
+}
+
+fn score_of(publication: &Publication) -> i64 {
+    publication.extra.as_deref().map_or(0, |extra| extra.score)
+}
+
+/// What a cursor in the order of scores says.
+fn place(cursor: &str) -> Option<(i64, Box<str>)> {
+    let (score, key) = cursor.split_once(':')?;
+    Some((score.parse().ok()?, key.into()))
+}
+
+type Found<'a> = (Vec<Arc<Publication>>, Option<(&'a str, &'a Entry)>);
+
+/// The first of `entries` that fit, and the last of these if there are more.
+fn collect<'a>(entries: impl Iterator<Item = (&'a str, &'a Entry)>, page: Page<'_>) -> Found<'a> {
+    let (mut found, mut last) = (Vec::new(), None);
+    for (key, entry) in entries {
+        if entry.publication.offset > page.top {
+            continue;
+        }
+        if found.len() == page.limit {
+            return (found, last);
+        }
+        found.push(Arc::clone(&entry.publication));
+        last = Some((key, entry));
+    }
+    (found, None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Extra;
 
-    fn publication(offset: u64) -> Arc<Publication> {
-        Arc::new(Publication { offset, ..Publication::default() })
+    fn publication(offset: u64, score: i64) -> Arc<Publication> {
+        let extra = Some(Box::new(Extra { score, ..Extra::default() }));
+        Arc::new(Publication { offset, extra, ..Publication::default() })
     }
 
     // Whatever is set, prolonged, removed and expires, pages are those of a list that is sorted anew each time.
     #[test]
     fn agrees_with_a_list() {
         arbtest::arbtest(|u| {
-            let mut map = Map { armed: true, ..Map::default() };
-            // Key, offset, expiry, version.
-            let mut list: Vec<(&str, u64, u64, u64)> = Vec::new();
+            let ordered = u.arbitrary()?;
+            let mut map = Map { armed: true, ..Map::new(ordered) };
+            // Key, offset, expiry, version, score.
+            let mut list: Vec<(&str, u64, u64, u64, i64)> = Vec::new();
             for offset in 1..=u.int_in_range(1..=30)? {
                 let key = *u.choose(&["a", "b", "c", "d", "e"])?;
                 let known = list.iter().position(|(it, ..)| *it == key);
@@ -208,9 +277,16 @@ mod tests {
                         assert_eq!(map.is_outdated(key, version, ""), version > 0 && version <= before);
                         let expires_ms = *u.choose(&[5, 9, u64::MAX])?;
                         let terms = Terms { expires_ms, version, version_epoch: "" };
-                        map.insert(key, publication(offset), terms);
+                        let score = u.int_in_range(-1..=1)?;
+                        map.insert(key, publication(offset, score), terms);
                         list.retain(|(it, ..)| *it != key);
-                        list.push((key, offset, expires_ms, if version > 0 { version } else { before }));
+                        list.push((
+                            key,
+                            offset,
+                            expires_ms,
+                            if version > 0 { version } else { before },
+                            score,
+                        ));
                     }
                     3 => {
                         assert_eq!(map.remove(key), known.is_some());
@@ -225,7 +301,7 @@ mod tests {
                         while let Some(key) = map.due(now_ms).map(str::to_owned) {
                             assert!(map.remove(&key));
                         }
-                        list.retain(|(_, _, expires_ms, _)| *expires_ms > now_ms);
+                        list.retain(|it| it.2 > now_ms);
                         assert_eq!(
                             map.next_due(),
                             list.iter().map(|it| it.2).filter(|it| *it != u64::MAX).min()
@@ -234,11 +310,15 @@ mod tests {
                 }
                 map.invariants();
                 let (limit, top) = (u.int_in_range(1..=3)?, u.int_in_range(0..=offset)?);
-                list.sort_unstable();
+                let asc: bool = u.arbitrary()?;
+                list.sort_unstable_by_key(|it| (if ordered { it.4 } else { 0 }, it.0));
+                if ordered && !asc {
+                    list.reverse();
+                }
                 let want: Vec<_> = list.iter().map(|it| it.1).filter(|offset| *offset <= top).collect();
                 let (mut got, mut cursor, mut pages) = (Vec::new(), Box::default(), 0);
                 loop {
-                    let (page, next) = map.page(&cursor, limit, top);
+                    let (page, next) = map.page(Page { cursor: &cursor, limit, top, asc }).unwrap();
                     got.extend(page.iter().map(|it| it.offset));
                     pages += 1;
                     if next.is_empty() {
@@ -252,6 +332,18 @@ mod tests {
             }
             Ok(())
         });
+    }
+
+    #[test]
+    fn cursors_of_scores() {
+        let mut map = Map::new(true);
+        let terms = Terms { expires_ms: u64::MAX, version: 0, version_epoch: "" };
+        map.insert("a:b", publication(1, -7), terms);
+        map.insert("c", publication(2, i64::MIN), terms);
+        let page = |cursor| map.page(Page { cursor, limit: 1, top: 9, asc: false });
+        assert_eq!(&*page("").unwrap().1, "-7:a:b");
+        assert_eq!(page("-7:a:b").unwrap().0[0].offset, 2);
+        assert!(["a", "1", "x:a", ":a"].into_iter().all(|cursor| page(cursor).is_none()));
     }
 
     #[test]

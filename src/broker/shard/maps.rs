@@ -8,7 +8,7 @@ use super::{
     channel::{MapRules, Rules},
     forward,
     history::History,
-    map::{Map, Terms},
+    map::{Map, Page, Terms},
     publish::append,
 };
 use crate::{
@@ -93,9 +93,9 @@ impl Shard {
         out: &mut dyn Outgoing,
     ) -> Result<Position, ErrorCode> {
         let rules = self.channels.get(owned).ok_or(ErrorCode::Internal)?.rules;
-        let keys_max = self.map_rules(rules).map_or(0, |rules| rules.keys_max);
+        let MapRules { keys_max, ordered, .. } = self.map_rules(rules).ok_or(ErrorCode::Internal)?;
         let channel = self.channels.get_mut(owned).ok_or(ErrorCode::Internal)?;
-        let map = channel.map.get_or_insert_default();
+        let map = channel.entries(ordered);
         if !set.removed && map.len() >= keys_max && map.get(&set.key).is_none() {
             self.drop_if_idle(owned);
             return Err(ErrorCode::LimitExceeded);
@@ -111,7 +111,7 @@ impl Shard {
         self.counters.increment(Counter::Publications);
         let (publication, position) =
             append(channel, &mut self.wheel, owned, publication, now).ok_or(ErrorCode::Internal)?;
-        let map = channel.map.get_or_insert_default();
+        let map = channel.entries(ordered);
         let before = map.get(&set.key).cloned();
         if set.removed {
             map.remove(&set.key);
@@ -215,13 +215,17 @@ impl Shard {
                 let entries = map.and_then(|map| map.get(key)).cloned().into_iter().collect();
                 Ok(Answer::MapState { entries, position, cursor: Box::default() })
             }
-            MapRead::State { cursor, limit, revision } => {
+            MapRead::State { cursor, limit, asc, revision } => {
                 let top = match revision {
                     Some(at) if *at.epoch != *position.epoch => return Err(ErrorCode::UnrecoverablePosition),
                     Some(at) => at.offset,
                     None => u64::MAX,
                 };
-                let (entries, cursor) = map.map(|map| map.page(cursor, *limit, top)).unwrap_or_default();
+                let page = Page { cursor, limit: *limit, top, asc: *asc };
+                let (entries, cursor) = match map {
+                    Some(map) => map.page(page).ok_or(ErrorCode::BadRequest)?,
+                    None => Default::default(),
+                };
                 let position = revision.clone().unwrap_or(position);
                 Ok(Answer::MapState { entries, position, cursor })
             }
@@ -292,7 +296,7 @@ impl Shard {
             return;
         }
         let Some(channel) = self.channels.get_mut(owned) else { return };
-        let map = channel.map.get_or_insert_default();
+        let map = channel.entries(map_rules.ordered);
         let turned = if present { map.hold(&key) } else { map.let_go(&key) };
         let known = map.get(&key).is_some();
         match (present, turned) {
@@ -356,7 +360,8 @@ fn read_state(history: &History, map: &Map, join: &MapJoin, rules: MapRules) -> 
         return Err(ErrorCode::UnrecoverablePosition);
     }
     let frozen = if first { position.offset } else { join.offset };
-    let (state, cursor) = map.page(&join.cursor, rules.page(join.limit), frozen);
+    let page = Page { cursor: &join.cursor, limit: rules.page(join.limit), top: frozen, asc: join.asc };
+    let (state, cursor) = map.page(page).ok_or(ErrorCode::BadRequest)?;
     let since = Recover { offset: frozen, epoch: Box::default() };
     match history.recover(&since, rules.live_max) {
         Some(missed) if cursor.is_empty() => Ok(Plan::Live { state, missed, recovered: false }),

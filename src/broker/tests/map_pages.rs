@@ -2,7 +2,7 @@
 
 use super::{
     One, anonymous,
-    maps::{set, settings},
+    maps::{api_set, set, settings},
 };
 use crate::{
     config::Settings,
@@ -16,14 +16,14 @@ fn keys(reply: &str) -> Vec<String> {
 }
 
 /// Says something and returns what comes, random things and all.
-fn raw(one: &mut One, conn: ConnKey, said: &str) -> String {
+pub(super) fn raw(one: &mut One, conn: ConnKey, said: &str) -> String {
     one.say(conn, said);
     one.turn();
     let of = |(to, bytes): &(ConnKey, Vec<u8>)| (*to == conn).then(|| bytes.clone());
     super::frames(&one.written.iter().filter_map(of).flatten().collect::<Vec<_>>()).join("\n")
 }
 
-fn field(text: &str, name: &str) -> String {
+pub(super) fn field(text: &str, name: &str) -> String {
     let rest = text.split_once(&format!("\"{name}\":")).unwrap().1;
     rest.trim_start_matches('"').split(['"', ',', '}']).next().unwrap().to_owned()
 }
@@ -182,9 +182,8 @@ fn so_many_maps_may_be_read_at_a_time() {
     let reader = one.client();
     let mut read = |map: &str, after_ms: u64| {
         for key in ["a", "b"] {
-            let entry = format!(
-                r#"{{"id":9,"publish":{{"channel":"mm:{map}","type":1,"key":"{key}","data":1}}}}"#
-            );
+            let entry =
+                format!(r#"{{"id":9,"publish":{{"channel":"mm:{map}","type":1,"key":"{key}","data":1}}}}"#);
             one.say(writer, &entry);
             one.turn();
         }
@@ -194,4 +193,27 @@ fn so_many_maps_may_be_read_at_a_time() {
     };
     assert_eq!(["1", "2", "1", "3"].map(|map| read(map, 0)), ["", "", "", "106"]);
     assert_eq!(read("3", 5_100), "", "the others took too long");
+}
+
+#[test]
+fn pages_in_the_order_of_scores() {
+    let mut one = One::new(settings());
+    for (key, score) in [("a", 1), ("b", 3), ("c", 3), ("d", -2), ("e", 0)] {
+        api_set(&mut one, "ranks:1", |set| (set.key, set.score) = (key.into(), score)).unwrap();
+    }
+    for (rest, want, cursor) in [("", ["cba", "ed"], "1:a"), (r#","asc":true"#, ["dea", "bc"], "1:a")] {
+        let reader = one.client();
+        let page = |more: &str| asked(2, &format!("{rest}{more}")).replace("mm:1", "ranks:1");
+        let first = raw(&mut one, reader, &page(""));
+        assert_eq!((keys(&first).concat().as_str(), field(&first, "cursor").as_str()), (want[0], cursor));
+        let at = format!(r#","offset":{},"epoch":"{}""#, field(&first, "offset"), field(&first, "epoch"));
+        let wrong = raw(&mut one, reader, &page(&format!(r#","cursor":"a"{at}"#)));
+        assert_eq!(code(&wrong), "107", "{wrong}");
+        let last = raw(&mut one, reader, &page(&format!(r#","cursor":"{cursor}"{at}"#)));
+        assert_eq!(keys(&last).concat(), want[1]);
+        assert!(format!("{first}{last}").contains(r#""key":"d","score":-2"#), "{first}{last}");
+        // The score of a change is told, and the order is the reader's business then.
+        api_set(&mut one, "ranks:1", |set| (set.key, set.score) = ("a".into(), 1)).unwrap();
+        assert!(one.heard(reader).concat().contains(r#""key":"a","score":1"#));
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     One,
+    map_pages::{field, raw},
     maps::{api_set, settings},
 };
 use crate::{broker::seam::MapSet, config::Settings, model::ConnKey};
@@ -77,11 +78,12 @@ fn a_filtered_mirror() {
     }
     // The state holds what passes, and what changed since is a removal where it does not.
     let late = one.client();
-    let page = one.hear(late, &state(&format!(r#"{OF_X},"limit":1"#))).concat();
+    let page = raw(&mut one, late, &state(&format!(r#"{OF_X},"limit":1"#)));
     assert!(page.contains(r#""phase":2,"cursor":"c"}"#) && !page.contains(r#""state""#), "{page}");
     set(&mut one, "c", Some(b"8"), "z");
     let recover = r#"{"id":3,"subscribe":{"channel":"mm:1","type":1,"phase":1,"recover":true,"offset":8"#;
-    let behind = one.hear(late, &format!("{recover}{OF_X}}}}}")).concat();
+    let recover = format!(r#"{recover},"epoch":"{}"{OF_X}}}}}"#, field(&page, "epoch"));
+    let behind = one.hear(late, &recover).concat();
     let want = r#""publications":[{"data":7,"offset":9,"tags":{"t":"x"},"key":"d"},{"offset":10,"key":"c","removed":true}],"recovered":true,"offset":10"#;
     assert!(behind.contains(want), "{behind}");
 }

@@ -41,6 +41,7 @@ pub(super) fn settings() -> Settings {
         named("mm", open(SubscriptionType::Map, kept.clone())),
         named("cursors", open(SubscriptionType::Map, own)),
         named("few", open(SubscriptionType::Map, Map { keys_max: 2, ..map(MapMode::Persistent) })),
+        named("ranks", open(SubscriptionType::Map, Map { ordered: true, ..kept.clone() })),
         named("clients", open(SubscriptionType::MapClients, kept.clone())),
         named("users", open(SubscriptionType::MapUsers, kept)),
         named(
@@ -266,7 +267,7 @@ fn what_the_server_api_does_with_maps() {
     assert_eq!(set(|it| it.removed = true), (5, Some(Suppressed::KeyNotFound)));
     let mut read = |read| api(&mut one, ApiRequest::MapRead { channel: "mm:1".into(), read });
     let Ok(ApiReply::MapState { entries, position, .. }) =
-        read(MapRead::State { cursor: "".into(), limit: 9, revision: None })
+        read(MapRead::State { cursor: "".into(), limit: 9, asc: false, revision: None })
     else {
         panic!("no state")
     };

@@ -229,7 +229,7 @@ impl World {
             for &channel in &unread {
                 let state = self.map_states.entry(channel).or_default();
                 let (cursor, revision) = (state.cursor.clone(), state.position.clone());
-                let read = MapRead::State { cursor, limit: 5, revision };
+                let read = MapRead::State { cursor, limit: 5, asc: false, revision };
                 let request = ApiRequest::MapRead { channel: channel.into(), read };
                 self.api(0, request, Call::Map(MapCall::State { channel }));
             }

@@ -113,6 +113,8 @@ pub struct SubscribeRequest<'a> {
     pub cursor: Cow<'a, str>,
     /// Entries of a page; 0: as many as the server likes.
     pub limit: i32,
+    /// Of a map in the order of scores: the lowest come first.
+    pub asc: bool,
     /// At most one publication in so many milliseconds; 0: all of them. Not in Centrifugo's protocol.
     pub conflation: u32,
 }

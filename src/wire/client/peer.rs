@@ -255,6 +255,7 @@ impl Encode for SubscribeRequest<'_> {
         sink.int(subscribe_request::PHASE, self.phase.into());
         sink.text(subscribe_request::CURSOR, &self.cursor);
         sink.int(subscribe_request::LIMIT, self.limit.into());
+        sink.flag(subscribe_request::ASC, self.asc);
         sink.uint(subscribe_request::CONFLATION, self.conflation.into());
     }
 }

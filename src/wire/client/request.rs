@@ -241,6 +241,7 @@ fn subscribe<'a, S: Source<'a>>(source: &mut S) -> Result<Option<SubscribeReques
             n::PHASE => it.phase = source.int32()?,
             n::CURSOR => it.cursor = source.text()?,
             n::LIMIT => it.limit = source.int32()?,
+            n::ASC => it.asc = source.flag()?,
             n::CONFLATION => it.conflation = source.uint32()?,
             _ => source.skip()?,
         }

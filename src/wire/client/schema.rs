@@ -93,7 +93,7 @@ messages! {
         CHANNEL = 1 "channel", TOKEN = 2 "token", RECOVER = 3 "recover", EPOCH = 6 "epoch",
         OFFSET = 7 "offset", DATA = 8 "data", POSITIONED = 9 "positioned", RECOVERABLE = 10 "recoverable",
         JOIN_LEAVE = 11 "join_leave", DELTA = 12 "delta", TF = 13 "tf", FLAG = 14 "flag", TYPE = 15 "type",
-        PHASE = 16 "phase", CURSOR = 17 "cursor", LIMIT = 18 "limit",
+        PHASE = 16 "phase", CURSOR = 17 "cursor", LIMIT = 18 "limit", ASC = 19 "asc",
         CONFLATION = 1000 "conflation",
     }
     subscribe_result = "SubscribeResult" {

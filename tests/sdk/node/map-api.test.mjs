@@ -11,6 +11,7 @@ const config = {
     namespaces: [
       { name: 'maps', subscription_type: 'map', map: { ...map, stream_size: 50 } },
       { name: 'brief', subscription_type: 'map', map: { ...map, stream_size: 2 } },
+      { name: 'ranks', subscription_type: 'map', map: { mode: 'persistent', ordered: true } },
       { name: 'rooms' },
     ],
   },
@@ -104,6 +105,23 @@ test('the state comes in pages', async () => {
   const since = await it.stream({ since_offset: first.offset, since_epoch: first.epoch, limit: -1 });
   assert.deepEqual(keys(since), ['k30', 'k10', 'k35']);
   assert.equal(await errorOf('map_read_state', { channel: it.name, limit: 10, revision_offset: 1, revision_epoch: 'another' }), 112);
+});
+
+test('the state comes in the order of scores where the options say so', async () => {
+  const it = mapOf(channel('ranks'));
+  const scores = { a: 1, b: 3, c: 3, d: -2, e: 0 };
+  for (const [key, score] of Object.entries(scores)) await it.set(key, { score });
+  for (const [asc, want] of [[false, 'cbaed'], [true, 'deabc']]) {
+    const pages = [];
+    for (let cursor = ''; cursor !== undefined; ({ cursor } = pages.at(-1))) {
+      pages.push(await it.state({ limit: 2, cursor, asc }));
+    }
+    assert.equal(pages.length, 3);
+    assert.equal(pages.flatMap(keys).join(''), want);
+  }
+  await it.set('d', { score: 9 });
+  assert.deepEqual(keys(await it.state({ limit: 1 })), ['d']);
+  assert.equal(await errorOf('map_read_state', { channel: it.name, limit: 1, cursor: 'no such' }), 107);
 });
 
 describe('the stream', () => {

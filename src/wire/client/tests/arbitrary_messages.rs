@@ -200,6 +200,7 @@ fn subscribe_request<'a>(u: &mut U<'_>, parts: &'a Parts) -> Result<SubscribeReq
         phase: u.arbitrary()?,
         cursor: cow(u, parts)?,
         limit: u.arbitrary()?,
+        asc: u.arbitrary()?,
         conflation: u.arbitrary()?,
     })
 }

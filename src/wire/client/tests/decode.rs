@@ -86,6 +86,7 @@ fn json_requests() {
             phase: 2,
             cursor: "k".into(),
             limit: 9,
+            asc: true,
             delta: "fossil".into(),
             positioned: true,
             recoverable: true,

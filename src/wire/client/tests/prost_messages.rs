@@ -362,6 +362,8 @@ pub struct SubscribeRequest {
     pub cursor: String,
     #[prost(int32, tag = "18")]
     pub limit: i32,
+    #[prost(bool, tag = "19")]
+    pub asc: bool,
     #[prost(uint32, tag = "1000")]
     pub conflation: u32,
 }

@@ -120,6 +120,7 @@ fn subscribe_message(request: &SubscribeRequest<'_>) -> pb::SubscribeRequest {
         phase: request.phase,
         cursor: request.cursor.to_string(),
         limit: request.limit,
+        asc: request.asc,
         conflation: request.conflation,
     }
 }
