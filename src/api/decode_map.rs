@@ -2,7 +2,7 @@
 
 use super::decode::{Decoded, Text, object, or_default, payload, raw, tags};
 use crate::{
-    broker::seam::{ApiRequest, HistoryFilter, KeyMode, MapRead, MapSet, PublishOptions, Recover},
+    broker::seam::{ApiRequest, HistoryFilter, KeyMode, MapRead, MapSet, PublishOptions, Recover, Told},
     model::{ErrorCode, Position, Publication, Tags},
 };
 use serde::Deserialize;
@@ -28,7 +28,7 @@ struct Entry<'a> {
     key_mode: Text<'a>,
     #[serde(deserialize_with = "or_default")]
     delta: bool,
-    // What goes into the stream in place of the data; there is one stream, of the data.
+    // What goes into the stream and to subscribers in place of the data.
     #[serde(deserialize_with = "raw")]
     stream_data: Option<&'a RawValue>,
     b64stream_data: Text<'a>,
@@ -38,9 +38,6 @@ impl Entry<'_> {
     fn set(self, removed: bool) -> Result<ApiRequest, ErrorCode> {
         if self.channel.is_empty() || self.key.is_empty() {
             return Err(ErrorCode::BadRequest);
-        }
-        if self.stream_data.is_some() || !self.b64stream_data.is_empty() {
-            return Err(ErrorCode::NotAvailable);
         }
         let mode = match self.key_mode.as_str() {
             "" => KeyMode::Always,
@@ -53,6 +50,8 @@ impl Entry<'_> {
         if !removed {
             let data = payload(self.data, &self.b64data)?.unwrap_or_default();
             set.publication = Publication { data, tags: self.tags, ..Publication::default() };
+            let told = payload(self.stream_data, &self.b64stream_data)?.filter(|data| !data.is_empty());
+            set.told = told.map(|data| Told { data, json: false });
         }
         set.options = PublishOptions {
             idempotency_key: self.idempotency_key.boxed(),

@@ -204,7 +204,16 @@ pub struct MapSet {
     pub score: i64,
     pub mode: KeyMode,
     pub publication: Publication,
+    /// What goes into the stream and to subscribers in place of its data.
+    pub told: Option<Told>,
     pub options: PublishOptions,
+}
+
+/// Data, and whether it is known to be JSON.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub data: Box<[u8]>,
+    pub json: bool,
 }
 
 impl MapSet {
@@ -217,6 +226,7 @@ impl MapSet {
             score: 0,
             mode: KeyMode::Always,
             publication: Publication { json: true, ..Publication::default() },
+            told: None,
             options: PublishOptions::default(),
         }
     }

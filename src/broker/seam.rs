@@ -1,6 +1,6 @@
 //! What goes into the broker of one core and what comes out, in plain values.
 
-pub use super::mesh::{HistoryFilter, KeyMode, MapRead, MapSet, PollSet, Recover};
+pub use super::mesh::{HistoryFilter, KeyMode, MapRead, MapSet, PollSet, Recover, Told};
 pub use crate::auth::Overrides;
 use crate::{
     metrics::Counters,

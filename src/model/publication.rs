@@ -26,6 +26,8 @@ pub struct Extra {
     /// Of the entry it sets or removes, in a map.
     pub key: Box<str>,
     pub removed: bool,
+    /// Subscribers were told other data than this, so what comes next is no difference to it.
+    pub divided: bool,
     pub score: i64,
     /// Of the key's data, in a shared poll; 0 elsewhere.
     pub version: u64,

@@ -87,7 +87,7 @@ impl<'a> Looked<'a> {
         } else if !self.is_there(class, filter) {
             had.map(|_| told(self.gone.get_or_init(|| removal_of(publication)), &None))
         } else if class.delta {
-            let before = had.filter(|_| publication.delta);
+            let before = had.filter(|before| publication.delta && !is_divided(before));
             let patch = before.and_then(|it| deltas.patch(it, publication, class.protocol, counters));
             Some(Note::Patched { publication: Arc::clone(publication), patch })
         } else {
@@ -170,6 +170,11 @@ pub fn show(
 
 fn is_removal(publication: &Publication) -> bool {
     publication.extra.as_ref().is_some_and(|extra| extra.removed)
+}
+
+/// Members were told something else, or were not there yet and have this.
+fn is_divided(publication: &Publication) -> bool {
+    publication.extra.as_ref().is_some_and(|extra| extra.divided)
 }
 
 /// That the entry which `publication` sets is gone.

@@ -12,7 +12,10 @@ use crate::{
     config::{ChannelOptions, ClientKey, MapMode, SubscriptionType},
     metrics::Counter,
     model::{ConnKey, ErrorCode, Protocol, Publication},
-    wire::client::{PublishRequest, Reply, SubscribeRequest, SubscribeResult},
+    wire::{
+        client::{PublishRequest, Reply, SubscribeRequest, SubscribeResult},
+        json::is_json,
+    },
 };
 use std::sync::Arc;
 
@@ -168,6 +171,13 @@ impl Core {
         if !set.removed {
             let Publication { data, json, .. } = &mut set.publication;
             *json = check_data(options.publication_data_format, data, *json)?;
+            if let Some(told) = &mut set.told {
+                told.json = check_data(options.publication_data_format, &told.data, told.json)?;
+                // Whoever reads JSON has an entry or has it not, whichever of the two it is told.
+                if is_json(data) != is_json(&told.data) {
+                    return Err(ErrorCode::BadRequest);
+                }
+            }
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::{
     broker::{
         mesh::{
             Answer, Forward, HistoryFilter, KeyMode, MapJoin, MapPage, MapRead, MapSet, Mesh, Outgoing,
-            OwnedKey, Presence, Recover, SubscribeAsk, Subscribed, Tell,
+            OwnedKey, Presence, Recover, SubscribeAsk, Subscribed, Tell, Told,
         },
         seam::Suppressed,
     },
@@ -109,6 +109,7 @@ impl Shard {
             ..set.publication.clone()
         };
         self.counters.increment(Counter::Publications);
+        let (publication, kept) = divide(publication, set.told.as_ref());
         let (publication, position) =
             append(channel, &mut self.wheel, owned, publication, now).ok_or(ErrorCode::Internal)?;
         let map = channel.entries(ordered);
@@ -117,7 +118,9 @@ impl Shard {
             map.remove(&set.key);
         } else {
             let (version, version_epoch) = (set.options.version, &*set.options.version_epoch);
-            map.insert(&set.key, Arc::clone(&publication), Terms { expires_ms, version, version_epoch });
+            let kept = kept.map(|kept| Arc::new(Publication { offset: position.offset, ..kept }));
+            let kept = kept.unwrap_or_else(|| Arc::clone(&publication));
+            map.insert(&set.key, kept, Terms { expires_ms, version, version_epoch });
         }
         forward(owned, channel, &Forward::Change { publication, before }, out);
         self.arm_keys(owned);
@@ -337,6 +340,14 @@ impl Shard {
             let _ = self.map_change(owned, &MapSet::removal(key), 0, now, out);
         }
     }
+}
+
+/// What goes into the stream and to subscribers, and the entry where that is something else.
+fn divide(entry: Publication, told: Option<&Told>) -> (Publication, Option<Publication>) {
+    let Some(Told { data, json }) = told else { return (entry, None) };
+    let told = Publication { data: data.clone(), json: *json, delta: false, ..entry.clone() };
+    let extra = entry.extra.map(|extra| Box::new(Extra { divided: true, ..*extra }));
+    (told, Some(Publication { extra, ..entry }))
 }
 
 /// What `join` gets of a map in this state.

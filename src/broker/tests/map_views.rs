@@ -5,7 +5,11 @@ use super::{
     map_pages::{field, raw},
     maps::{api_set, settings},
 };
-use crate::{broker::seam::MapSet, config::Settings, model::ConnKey};
+use crate::{
+    broker::seam::{MapSet, Told},
+    config::Settings,
+    model::{ConnKey, ErrorCode, Publication},
+};
 use std::time::Duration;
 
 fn with_views() -> Settings {
@@ -142,6 +146,42 @@ fn entries_as_differences() {
     );
     set(&mut one, "a", Some(long(3).as_bytes()), "");
     assert!(!one.heard(first).concat().contains("delta"), "it was not there");
+}
+
+// The state has one thing and the stream another: who has which, nobody knows, so what follows comes in full.
+#[test]
+fn an_entry_told_otherwise_than_it_is() {
+    let mut one = One::new(with_views());
+    let first = one.client();
+    one.hear(first, &state(r#","delta":"fossil""#));
+    let quoted = |text: &str| format!(r#""data":"{}""#, text.replace('"', "\\\""));
+    set(&mut one, "a", Some(long(1).as_bytes()), "");
+    api_set(&mut one, "mm:1", |set| {
+        set.key = "a".into();
+        set.publication = Publication { data: long(2).into_bytes().into(), ..Publication::default() };
+        set.told = Some(Told { data: b"{\"add\":1}"[..].into(), json: false });
+    })
+    .unwrap();
+    let heard = one.heard(first).concat();
+    assert!(heard.contains(&quoted(r#"{"add":1}"#)) && !heard.contains(r#""delta""#), "{heard}");
+    let second = one.client();
+    let reply = one.hear(second, &state(r#","delta":"fossil""#)).concat();
+    assert!(reply.contains(&quoted(&long(2))) && reply.contains(r#""offset":2"#), "{reply}");
+    for (number, delta) in [(3, false), (4, true)] {
+        set(&mut one, "a", Some(long(number).as_bytes()), "");
+        for conn in [first, second] {
+            let heard = one.heard(conn).concat();
+            assert_eq!(heard.contains(r#""delta":true"#), delta, "{heard}");
+            assert_eq!(heard.contains(&quoted(&long(number))), !delta, "{heard}");
+        }
+    }
+    for (data, told) in [(&b"1"[..], &b"\xff"[..]), (b"\xff", b"1")] {
+        let refused = api_set(&mut one, "mm:1", |set| {
+            set.publication = Publication { data: data.into(), ..Publication::default() };
+            set.told = Some(Told { data: told.into(), json: false });
+        });
+        assert_eq!(refused.err(), Some(ErrorCode::BadRequest), "{data:?}");
+    }
 }
 
 // Publications of a map come by number as those of a stream do.

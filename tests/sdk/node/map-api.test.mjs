@@ -85,6 +85,21 @@ test('an entry is told with all that was set, and when', async () => {
   assert.deepEqual(await it.state(), { entries: [], offset: 3, epoch });
 });
 
+test('the stream may be told something else', async () => {
+  const it = mapOf(channel('maps'));
+  await it.set('a', { data: { sum: 3 }, stream_data: { add: 3 } });
+  await it.set('a', { data: { sum: 5 }, b64stream_data: Buffer.from('{"add":2}').toString('base64') });
+  await it.set('a', { data: { sum: 7 } });
+  assert.deepEqual((await it.state({ key: 'a' })).entries[0].data, { sum: 7 });
+  await it.set('a', { data: { sum: 8 }, stream_data: { add: 1 } });
+  const { entries } = await it.state({ limit: -1 });
+  assert.deepEqual([entries[0].data, entries[0].offset], [{ sum: 8 }, 4]);
+  const told = (await it.stream({ limit: -1 })).entries.map(({ data }) => data);
+  assert.deepEqual(told, [{ add: 3 }, { add: 2 }, { sum: 7 }, { add: 1 }]);
+  const binary = { channel: it.name, key: 'a', data: 1, b64stream_data: 'AP8=' };
+  assert.equal(await errorOf('map_publish', binary), 107);
+});
+
 test('the state comes in pages', async () => {
   const it = mapOf(channel('maps'));
   const want = range(10, 34).map((n) => `k${n}`);

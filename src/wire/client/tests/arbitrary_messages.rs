@@ -91,6 +91,7 @@ fn extra(u: &mut U<'_>) -> Result<Extra> {
         channel: if u.arbitrary()? { Some(text(u)?.into()) } else { None },
         key: text(u)?.into(),
         removed: u.arbitrary()?,
+        divided: false,
         score: u.arbitrary()?,
         version: number(u)?,
     })
