@@ -158,7 +158,8 @@ impl World {
             delta: self.rng.below(2) > 0,
             ..PublishOptions::default()
         };
-        let mut set = MapSet { removed, mode, options, ..MapSet::of(key.into()) };
+        let score = self.rng.below(4) as i64 - 2;
+        let mut set = MapSet { removed, score, mode, options, ..MapSet::of(key.into()) };
         if removed {
             self.truth.maps.removals.entry(channel.into()).or_default().push(key.into());
         } else {

@@ -1,7 +1,7 @@
 //! A client's side of maps: what it asks for in which order, what it has, and what it checks of all it is told.
 
 use super::{
-    View, conflates, is_of_clients, is_open, kind, recovers,
+    View, conflates, is_of_clients, is_open, is_ordered, kind, recovers,
     truth::{Change, Entries, MapTruth},
 };
 use crate::{
@@ -28,6 +28,7 @@ pub struct Asked {
     phase: i32,
     cursor: String,
     limit: i32,
+    asc: bool,
     recover: bool,
     delta: bool,
     /// From where no stream ever was.
@@ -46,8 +47,8 @@ pub struct Mirror {
     delta: bool,
     /// Unsubscribe was sent.
     leaving: bool,
-    /// The last key of the state so far.
-    last: String,
+    /// Score and key of the last entry of the state so far.
+    last: Option<(i64, String)>,
     /// The last number of its own that came, and that was acknowledged.
     seen: u64,
     acknowledged: u64,
@@ -109,7 +110,8 @@ impl Maps {
         let mirror = known.unwrap_or_else(|| Mirror { filter, ..Mirror::default() });
         let mirror = Mirror { leaving: false, seen: 0, acknowledged: 0, ..mirror };
         self.coming.insert(channel.into(), mirror);
-        Asked { phase: if recover { STREAM } else { STATE }, limit, recover, delta, ..Asked::default() }
+        let (phase, asc) = (if recover { STREAM } else { STATE }, limit % 2 > 0);
+        Asked { phase, limit, asc, recover, delta, ..Asked::default() }
     }
 
     /// Asks to recover from where no stream ever was.
@@ -126,6 +128,7 @@ impl Maps {
             phase: asked.phase,
             cursor: asked.cursor.as_str().into(),
             limit: asked.limit,
+            asc: asked.asc,
             // A page that is not the first says where the first one was.
             epoch: if asked.phase == STATE && asked.cursor.is_empty() { "" } else { &mirror.epoch }.into(),
             offset: mirror.offset,
@@ -237,7 +240,8 @@ impl Maps {
         match next {
             Some((phase, cursor)) => {
                 self.coming.insert(channel.into(), mirror);
-                Some(Asked { phase, cursor, limit: asked.limit, delta: asked.delta, ..Asked::default() })
+                let Asked { limit, asc, delta, .. } = *asked;
+                Some(Asked { phase, cursor, limit, asc, delta, ..Asked::default() })
             }
             None => {
                 self.live.insert(channel.into(), mirror);
@@ -304,8 +308,13 @@ impl Mirror {
         assert!(fits, "{channel}: more than {}", asked.limit);
         for entry in &result.state {
             assert!(entry.offset <= self.offset && !entry.removed && !entry.delta, "{channel}: {entry:?}");
-            assert!(*entry.key > *self.last, "{channel}: {} after {}", entry.key, self.last);
-            self.last = entry.key.clone().into_owned();
+            let score = if is_ordered(channel) { entry.score } else { 0 };
+            let place = (score, entry.key.clone().into_owned());
+            if let Some(last) = &self.last {
+                let follows = if asked.asc || !is_ordered(channel) { place > *last } else { place < *last };
+                assert!(follows, "{channel}: {place:?} after {last:?}");
+            }
+            self.last = Some(place);
             let change = self.change(channel, entry, view.json, coverage);
             maps.told((channel, &self.epoch, entry.offset), &change, view, truth);
             self.entries.insert(change.key, (entry.offset, change.data.unwrap_or_default()));

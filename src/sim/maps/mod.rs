@@ -90,6 +90,11 @@ pub fn conflates(channel: &str) -> bool {
     channel.starts_with("mslow")
 }
 
+/// The state comes in the order of scores.
+pub fn is_ordered(channel: &str) -> bool {
+    channel.starts_with("mper")
+}
+
 /// `open`: what a namespace allows in which everybody may do everything.
 pub fn namespaces(rng: &mut Rng, open: &ChannelOptions) -> (Vec<Namespace>, Duration) {
     let delta_publish = rng.below(2) > 0;
@@ -125,7 +130,7 @@ pub fn namespaces(rng: &mut Rng, open: &ChannelOptions) -> (Vec<Namespace>, Dura
     let namespaces = [
         ("mrec", SubscriptionType::Map, map(MapMode::Recoverable)),
         ("meph", SubscriptionType::Map, map(MapMode::Ephemeral)),
-        ("mper", SubscriptionType::Map, persistent.clone()),
+        ("mper", SubscriptionType::Map, Map { ordered: true, ..persistent.clone() }),
         ("mslow", SubscriptionType::Map, persistent),
         ("mown", SubscriptionType::Map, own),
         ("mclients", SubscriptionType::MapClients, served.clone()),
