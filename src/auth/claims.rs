@@ -175,15 +175,16 @@ struct RawOverrides {
     force_push_join_leave: Option<Flag>,
 }
 
+/// A value that is not there is the one it has by itself, as in Protobuf: off.
 #[derive(Deserialize)]
 struct Flag {
-    value: bool,
+    value: Option<bool>,
 }
 
 impl From<Option<RawOverrides>> for Overrides {
     fn from(raw: Option<RawOverrides>) -> Self {
         let raw = raw.unwrap_or_default();
-        let value = |flag: Option<Flag>| flag.map(|flag| flag.value);
+        let value = |flag: Option<Flag>| flag.map(|flag| flag.value.unwrap_or_default());
         Self {
             presence: value(raw.presence),
             join_leave: value(raw.join_leave),
@@ -241,10 +242,10 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// `expire_at` if given, 0 for never; otherwise `exp`.
+    /// `expire_at` if given, never where that is not above 0; otherwise `exp`.
     fn expires_unix_ms(&self) -> Option<u64> {
         let ms = match (self.0.expire_at, self.0.exp) {
-            (Some(0), _) | (None, None) => return None,
+            (Some(..=0), _) | (None, None) => return None,
             (Some(seconds), _) => seconds.saturating_mul(1000),
             (None, Some(Date(ms))) => ms,
         };

@@ -41,6 +41,14 @@ pub enum Refused {
     NotYet { in_ms: u64 },
 }
 
+impl Refused {
+    /// Whether the token is good at another time: who brings a fresh one may come in.
+    #[must_use]
+    pub fn is_untimely(self) -> bool {
+        matches!(self, Self::Expired { .. } | Self::NotYet { .. })
+    }
+}
+
 /// Judges tokens by one section of the settings. The default one has no keys and refuses everything.
 #[derive(Clone, Debug, Default)]
 pub struct Verifier {

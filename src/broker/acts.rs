@@ -147,8 +147,8 @@ impl Core {
         }
     }
 
-    /// Ends what lives on a token that is refused from now on: sessions with 3500, subscriptions with 2502. Looks at
-    /// every session of this core.
+    /// Ends what lives on a token that is refused from now on: sessions with 3014, subscriptions with 2502, so that
+    /// clients come back with another token, if they have or get one. Looks at every session of this core.
     pub(super) fn end_denied(&mut self, denial: &Denial) {
         let Some(marked) = self.denials.marked(denial, self.now) else { return };
         let (mut ends, mut cuts) = (Vec::new(), Vec::new());
@@ -166,7 +166,7 @@ impl Core {
             }
         }
         for conn in ends {
-            self.end(conn, Disconnect::INVALID_TOKEN);
+            self.end(conn, Disconnect::INVALIDATED);
         }
         for (conn, hub) in cuts {
             let place =

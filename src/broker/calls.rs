@@ -69,12 +69,12 @@ impl Core {
         self.effects.push(Effect::ApiReply { call, reply });
     }
 
-    /// An empty name is a bad request, an unknown namespace an unknown channel.
+    /// An empty name, or one that is too long, is a bad request, an unknown namespace an unknown channel.
     pub(super) fn check_api_channel(&self, channel: &str) -> Result<&ChannelOptions, ErrorCode> {
         if channel.is_empty() {
             return Err(ErrorCode::BadRequest);
         }
-        self.channels.check_name(channel)?;
+        self.channels.check_server_name(channel)?;
         self.channels.resolve(channel)
     }
 

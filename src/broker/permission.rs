@@ -206,6 +206,15 @@ impl Namespaces {
         Ok(())
     }
 
+    /// Whether the server may use `channel` as a name: tokens, calls of the server API and the channels of users say
+    /// what they mean, and are not held to what clients may say.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadRequest`] for more than `channel.server_max_length` bytes.
+    pub fn check_server_name(&self, channel: &str) -> Result<(), ErrorCode> {
+        if channel.len() > self.channel.server_max_length { Err(ErrorCode::BadRequest) } else { Ok(()) }
+    }
+
     /// Whether a name matches the expression of its namespace.
     #[cold]
     fn obeys_rule(&self, channel: &str) -> bool {

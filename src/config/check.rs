@@ -187,20 +187,21 @@ fn patterns(settings: &Settings) -> Vec<Conflict> {
 fn personal(settings: &Settings) -> Option<Conflict> {
     let personal = &settings.client.subscribe_to_user_personal_channel;
     let name = &personal.personal_channel_namespace;
-    let known = name.is_empty() || settings.channel.namespaces.iter().any(|it| it.name == *name);
-    let conflict = |option: &str, found: String, reason: &str| Conflict {
-        keys: vec![format!("client.subscribe_to_user_personal_channel.{option}")],
-        found,
-        reason: reason.into(),
+    let options = match name.as_str() {
+        "" => Some(&settings.channel.without_namespace),
+        name => settings.channel.namespaces.iter().find(|it| it.name == name).map(|it| &it.options),
     };
-    if personal.enabled && !known {
-        return Some(conflict(
-            "personal_channel_namespace",
-            format!("{name:?}"),
-            "there is no such namespace",
-        ));
-    }
-    None
+    let reason = match options {
+        _ if !personal.enabled => return None,
+        Some(options) if options.subscription_type == SubscriptionType::Stream => return None,
+        Some(_) => "the channels of users must be of subscription_type \"stream\"",
+        None => "there is no such namespace",
+    };
+    Some(Conflict {
+        keys: vec!["client.subscribe_to_user_personal_channel.personal_channel_namespace".into()],
+        found: format!("{name:?}"),
+        reason: reason.into(),
+    })
 }
 
 /// A limit without a bucket limits nothing.

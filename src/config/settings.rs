@@ -247,8 +247,10 @@ sections! {
     }
 
     Channel {
-        /// Bytes of a channel name; longer is answered with error 107.
+        /// Bytes of a channel name in a client's command; longer is answered with error 107.
         max_length: usize = 255, Rule::Range(1, 65_535);
+        /// Bytes of a channel name in a token, in a call of the server API, and of a user's own channel; longer is answered with error 107.
+        server_max_length: usize = 16 * KIB, Rule::Range(1, 65_535);
         /// Channels that begin with this need a subscription token.
         private_prefix: String = "$".into(), Rule::Mark;
         /// What stands between namespace and the rest of a channel name.
@@ -337,7 +339,7 @@ sections! {
         allow_user_limited_channels: bool = false, Rule::Any;
         /// Clients may subscribe to patterns: in the part of a name after the namespace, split at dots, the word `*` stands for any one word and a last word `>` for one or more. Rights are those of the pattern's name; private and user-limited channels are never meant. Publications carry the tag `channel` with the name of theirs. Publishing to a pattern is refused with error 107. Costs a look-up per publication in the namespace.
         allow_wildcards: bool = false, Rule::Any;
-        /// Regular expression that the part of a channel's name after the namespace must match (the whole name where there is no namespace), else error 107. With one, names may hold more than ASCII.
+        /// Regular expression that the part of a channel's name after the namespace must match (the whole name where there is no namespace) in a client's command, else error 107. With one, names may hold more than ASCII there; in tokens and the server API they always may.
         channel_regex: String = String::new(), Rule::Regex;
         /// What publications may be, by clients and the server API: `json`, `json_object` (JSON that is an object) or `binary` (anything, also nothing). Empty: anything but nothing. Else error 107.
         publication_data_format: DataFormat = DataFormat::Any, Rule::Words(&["", "json", "json_object", "binary"]);

@@ -84,6 +84,8 @@ impl Disconnect {
     pub const FORCE_RECONNECT: Self = Self::fixed(3011, "force reconnect");
     pub const NO_PONG: Self = Self::fixed(3012, "no pong");
     pub const TOO_MANY_REQUESTS: Self = Self::fixed(3013, "too many requests");
+    /// The token is refused from now on; the client reconnects with another one.
+    pub const INVALIDATED: Self = Self::fixed(3014, "state invalidated");
     pub const INVALID_TOKEN: Self = Self::fixed(3500, "invalid token");
     pub const BAD_REQUEST: Self = Self::fixed(3501, "bad request");
     /// No successful connect within `client.stale_close_delay`.

@@ -344,7 +344,8 @@ fn what_a_connection_is_told() {
     let read = |claims: &str| verifier.connect(&hs256(claims), NOW).unwrap();
     let claims = read(
         r#"{"sub":"42","exp":1700000100,"info":{"n": 1},"meta":{"plan":"a"},"channels":["zz"],
-            "subs":{"news":{"data":[1],"override":{"force_recovery":{"value":true},"presence":{"value":false}}},
+            "subs":{"news":{"data":[1],"override":{"force_recovery":{"value":true},"presence":{"value":false},
+                    "join_leave":{},"force_positioning":{"value":null},"force_push_join_leave":null}},
                     "b":{"b64info":"AP8="}}}"#,
     );
     assert_eq!(claims.expires_unix_ms, Some((NOW_S + 100) * 1000));
@@ -355,7 +356,13 @@ fn what_a_connection_is_told() {
     assert_eq!((&*news.channel, news.data.as_deref()), ("news", Some(&b"[1]"[..])));
     assert_eq!(
         news.overrides,
-        Overrides { force_recovery: Some(true), presence: Some(false), ..Overrides::default() }
+        Overrides {
+            force_recovery: Some(true),
+            presence: Some(false),
+            join_leave: Some(false),
+            force_positioning: Some(false),
+            force_push_join_leave: None,
+        }
     );
     let names = |claims: &str| read(claims).subs.iter().map(|it| it.channel.to_string()).collect::<Vec<_>>();
     assert_eq!(names(r#"{"channels":["b","a","b"]}"#), ["a", "b"]);
@@ -363,7 +370,7 @@ fn what_a_connection_is_told() {
     assert_eq!(expires("{}"), None);
     assert_eq!(expires(r#"{"exp":1700000100,"expire_at":0}"#), None);
     assert_eq!(expires(r#"{"exp":1700000100,"expire_at":5}"#), Some(5000));
-    assert_eq!(expires(r#"{"expire_at":-5}"#), Some(0));
+    assert_eq!(expires(r#"{"exp":1700000100,"expire_at":-5}"#), None);
 }
 
 #[test]

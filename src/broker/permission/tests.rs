@@ -69,6 +69,20 @@ fn check_name_table() {
 }
 
 #[test]
+fn check_server_name_table() {
+    let channel = Channel { server_max_length: 30, ..namespaces().settings().clone() };
+    let namespaces = Namespaces::new(&channel);
+    for (channel, want) in [
+        ("n\u{e9}ws".to_owned(), Ok(())),
+        ("x".repeat(21), Ok(())),
+        ("\u{e9}".repeat(15), Ok(())),
+        ("\u{e9}".repeat(15) + "x", Err(ErrorCode::BadRequest)),
+    ] {
+        assert_eq!(namespaces.check_server_name(&channel), want, "{channel}");
+    }
+}
+
+#[test]
 fn user_list_table() {
     #[track_caller]
     fn check(namespaces: &Namespaces, channel: &str, user: &str, allowed: bool) {

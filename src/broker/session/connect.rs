@@ -96,7 +96,7 @@ impl Core {
     /// been: those of the token, the user's own, and of those the client asks for what it may subscribe to by itself.
     ///
     /// # Errors
-    /// Of a tags filter that is not allowed or makes no sense.
+    /// Of a channel of the user's own that there cannot be, and of a tags filter that is not allowed or makes no sense.
     fn coming(
         &self,
         conn: ConnKey,
@@ -107,6 +107,7 @@ impl Core {
         if let Some(channel) = self.personal_channel(user)
             && subs.iter().all(|sub| sub.channel != channel)
         {
+            self.check_coming(&channel)?;
             subs.push(ServerSub { channel, ..ServerSub::default() });
         }
         for (channel, _) in &request.subs {
@@ -143,8 +144,7 @@ impl Core {
         self.subscribe_at_connect(conn, coming)
     }
 
-    /// The channel of this user alone, where users have one and this is one. A name that no channel may have
-    /// is nobody's.
+    /// The channel of this user alone, where users have one and this is one.
     fn personal_channel(&self, user: &str) -> Option<Box<str>> {
         let personal = &self.settings.client.subscribe_to_user_personal_channel;
         if !personal.enabled || user.is_empty() {
@@ -155,8 +155,7 @@ impl Core {
             "" => format!("{}{user}", names.user_boundary),
             namespace => format!("{namespace}{}{}{user}", names.namespace_boundary, names.user_boundary),
         };
-        let fits = self.channels.check_name(&channel).is_ok() && self.is_stream(&channel);
-        fits.then(|| channel.into())
+        Some(channel.into())
     }
 
     /// The client is connected from here on.
@@ -182,9 +181,9 @@ impl Core {
     fn identify(&self, conn: ConnKey, token: &str) -> Result<(ConnectClaims, bool), Refusal> {
         let client = &self.settings.client;
         if !token.is_empty() {
-            let claims =
+            let mut claims =
                 self.connection_tokens.connect(token, self.now.unix_ms).map_err(|refused| match refused {
-                    Refused::Expired { .. } => Refusal::Error(ErrorCode::TokenExpired),
+                    it if it.is_untimely() => Refusal::Error(ErrorCode::TokenExpired),
                     Refused::Key => Refusal::Key,
                     _ => Refusal::End(Disconnect::INVALID_TOKEN),
                 })?;
@@ -194,7 +193,11 @@ impl Core {
             if claims.user.is_empty() && client.disallow_anonymous_connection_tokens {
                 return Err(Disconnect::PERMISSION_DENIED.into());
             }
-            self.check_server_subs(&claims.subs)?;
+            claims.subs.iter().try_for_each(|sub| self.check_coming(&sub.channel))?;
+            if client.insecure {
+                // Who may do everything may stay.
+                claims.expires_unix_ms = None;
+            }
             return Ok((claims, true));
         }
         let user = self.sessions.get(conn).and_then(|session| session.header_user.as_ref());
@@ -207,15 +210,16 @@ impl Core {
         }
     }
 
-    fn check_server_subs(&self, subs: &[ServerSub]) -> Result<(), Refusal> {
-        for sub in subs {
-            self.channels.check_name(&sub.channel)?;
-            self.channels.resolve(&sub.channel)?;
-            if !self.is_stream(&sub.channel) {
-                return Err(ErrorCode::BadRequest.into());
-            }
-        }
-        Ok(())
+    /// Whether the server may subscribe a client to `channel` when it connects.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownChannel`]; [`ErrorCode::BadRequest`] for a name that is too long, and for a channel that is no
+    /// stream.
+    fn check_coming(&self, channel: &str) -> Result<(), ErrorCode> {
+        self.channels.check_server_name(channel)?;
+        let options = self.channels.resolve(channel)?;
+        let is_stream = options.subscription_type == SubscriptionType::Stream;
+        if is_stream { Ok(()) } else { Err(ErrorCode::BadRequest) }
     }
 
     /// When a time on the wall clock is on the core's own, and how many seconds are left until then.

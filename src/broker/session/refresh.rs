@@ -68,7 +68,7 @@ impl Core {
 
     fn refreshed(&self, conn: ConnKey, token: &str) -> Result<(ConnectClaims, u64, u32), Refusal> {
         let claims = self.connection_tokens.connect(token, self.now.unix_ms).map_err(|it| match it {
-            Refused::Expired { .. } => Refusal::End(Disconnect::EXPIRED),
+            it if it.is_untimely() => Refusal::End(Disconnect::EXPIRED),
             Refused::Key => Refusal::Key,
             _ => Refusal::End(Disconnect::INVALID_TOKEN),
         })?;
@@ -140,7 +140,7 @@ impl Core {
     ) -> Result<SubscribeClaims, Refusal> {
         let revoked = invalid.clone();
         let claims = self.subscription_tokens.subscribe(token, self.now.unix_ms).map_err(|it| match it {
-            Refused::Expired { .. } => Refusal::Error(ErrorCode::TokenExpired),
+            it if it.is_untimely() => Refusal::Error(ErrorCode::TokenExpired),
             Refused::Key => Refusal::Key,
             _ => invalid,
         })?;

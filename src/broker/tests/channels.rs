@@ -247,6 +247,80 @@ fn names_are_what_the_namespace_says() {
     }
 }
 
+/// The same settings for names of the server's: they are not what clients may say.
+#[test]
+fn names_of_the_server_are_its_own() {
+    let mut settings = of(ChannelOptions { channel_regex: "^[a-z]+$".into(), ..ChannelOptions::default() });
+    settings.channel.max_length = 20;
+    settings.channel.server_max_length = 100;
+    let (long, too_long) = ("\u{e9}".repeat(40), "\u{e9}".repeat(51));
+    let rows =
+        [("J\u{f3}zef 1", Ok(())), (long.as_str(), Ok(())), (too_long.as_str(), Err(ErrorCode::BadRequest))];
+    for (name, want) in rows {
+        let mut one = One::new(settings.clone());
+        let conn = one.open(Protocol::Json);
+        let by_token = token(&format!(r#"{{"sub":"1","channels":["{name}"]}}"#));
+        let heard = one.hear(conn, &format!(r#"{{"id":1,"connect":{{"token":"{by_token}"}}}}"#));
+        assert_eq!(code(&heard), if want.is_ok() { 0 } else { 107 }, "{heard:?}");
+        assert_eq!(heard[0].contains(&format!(r#""subs":{{"{name}":{{}}}}"#)), want.is_ok(), "{heard:?}");
+        let (tags, options) = (vec![], PublishOptions::default());
+        one.core.begin_turn(one.now);
+        one.core.api(1, ApiRequest::Publish { channel: name.into(), data: b"1"[..].into(), tags, options });
+        one.turn();
+        assert_eq!(one.api.pop().unwrap().1.map(|_| ()), want, "{name}");
+        if want.is_ok() {
+            assert!(one.heard(conn)[0].contains(r#""pub":{"data":1}"#), "{name}");
+            let said = format!(r#"{{"id":2,"publish":{{"channel":"{name}","data":1}}}}"#);
+            assert_eq!(code(&one.hear(conn, &said)), 107, "a client may not say {name}");
+            let conn = client(&mut one, "2");
+            let target = Target { user: "2".into(), ..Target::default() };
+            one.core.begin_turn(one.now);
+            one.core.api(
+                2,
+                ApiRequest::Subscribe {
+                    target,
+                    channel: name.into(),
+                    info: None,
+                    data: None,
+                    recover_since: None,
+                    overrides: Overrides::default(),
+                    expires_unix_ms: None,
+                },
+            );
+            one.turn();
+            let push = format!(r#"{{"push":{{"channel":"{name}","subscribe":{{}}}}}}"#);
+            assert_eq!(one.heard(conn), [push]);
+        }
+        one.core.invariants();
+    }
+}
+
+/// Every user has a channel of its own, or is told why not.
+#[test]
+fn no_user_goes_without_its_own_channel() {
+    let mut settings = of(ChannelOptions { channel_regex: "^#[a-z]+$".into(), ..ChannelOptions::default() });
+    settings.client.subscribe_to_user_personal_channel.enabled = true;
+    let longer_than_clients_may_say = "x".repeat(300);
+    let too_long = "x".repeat(settings.channel.server_max_length);
+    settings.client.token.size_max = 1 << 20;
+    for (user, want) in [
+        ("42", 0),
+        ("J\u{f3}zef", 0),
+        (longer_than_clients_may_say.as_str(), 0),
+        // Its channel would be of a namespace there is not.
+        ("a:b", 102),
+        (too_long.as_str(), 107),
+    ] {
+        let mut one = One::new(settings.clone());
+        let conn = one.open(Protocol::Json);
+        let token = token(&format!(r#"{{"sub":"{user}"}}"#));
+        let heard = one.hear(conn, &format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+        assert_eq!(code(&heard), want, "{heard:?}");
+        let has = heard[0].contains(&format!("\"subs\":{{\"#{user}\":{{}}}}"));
+        assert_eq!(has, want == 0, "{heard:?}");
+    }
+}
+
 #[test]
 fn the_latest_publication_is_all_that_a_cache_recovers() {
     let mut settings = open_settings();

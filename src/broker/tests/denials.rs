@@ -69,7 +69,7 @@ fn a_revoked_token_opens_and_prolongs_nothing() {
     let claims = r#"{"sub":"a","jti":"t1","iat":1699999999}"#;
     let (conn, _) = connect(&mut one, claims);
     call(&mut one, Denial::Revoke { id: "t1".into(), expire_at: 0 }).unwrap();
-    assert_eq!(one.closed.pop(), Some((conn, Disconnect::INVALID_TOKEN)), "what it has opened ends");
+    assert_eq!(one.closed.pop(), Some((conn, Disconnect::INVALIDATED)), "what it has opened ends");
     assert_eq!(connect(&mut one, claims).1, Some(Disconnect::INVALID_TOKEN));
     assert_eq!(connect(&mut one, r#"{"sub":"a","jti":"t2","iat":1699999999}"#).1, None);
     let (conn, _) = connect(&mut one, r#"{"sub":"a","jti":"t3","iat":1699999999}"#);
@@ -116,7 +116,7 @@ fn sessions_of_tokens_that_are_refused_end() {
     let anonymous = one.client();
     let ended = |one: &mut One| -> Vec<ConnKey> {
         let ended = std::mem::take(&mut one.closed);
-        assert!(ended.iter().all(|(_, why)| *why == Disconnect::INVALID_TOKEN), "{ended:?}");
+        assert!(ended.iter().all(|(_, why)| *why == Disconnect::INVALIDATED), "{ended:?}");
         ended.into_iter().map(|(conn, _)| conn).collect()
     };
     call(&mut one, invalidate("a", "")).unwrap();

@@ -105,9 +105,12 @@ fn connect_by_token() {
         (connect(r#"{"sub":"42","exp":1700000000}"#), Says(error(1, 109, "token expired"))),
         (connect(r#"{"expire_at":1700000000}"#), Says(error(1, 110, "expired"))),
         (connect(r#"{"channels":["nons:x"]}"#), Says(error(1, 102, "unknown channel"))),
-        (connect(r#"{"channels":["\u00fc"]}"#), Says(error(1, 107, "bad request"))),
+        // What clients may call channels binds no token.
+        (connect(r#"{"channels":["\u00fc"]}"#), Says(connected("\"subs\":{\"\u{fc}\":{}},"))),
         (connect(r#"{"sub":"42","exp":"1700000100"}"#), Ends(Disconnect::INVALID_TOKEN)),
-        (connect(r#"{"sub":"42","nbf":1700000001}"#), Ends(Disconnect::INVALID_TOKEN)),
+        (connect(r#"{"sub":"42","nbf":1700000001}"#), Says(error(1, 109, "token expired"))),
+        (connect(r#"{"sub":"42","nbf":1700000000}"#), Says(connected(""))),
+        (connect(r#"{"exp":1700000100,"expire_at":-1}"#), Says(connected(""))),
         (connect(r#"{"channel":"a"}"#), Ends(Disconnect::INVALID_TOKEN)),
         (format!(r#"{{"id":1,"connect":{{"token":"{forged}"}}}}"#), Ends(Disconnect::INVALID_TOKEN)),
         (r#"{"id":1,"connect":{"token":"bad"}}"#.into(), Ends(Disconnect::INVALID_TOKEN)),
@@ -213,6 +216,26 @@ fn a_connection_ends_after_its_token_unless_refreshed() {
 }
 
 #[test]
+fn where_everything_is_allowed_connections_do_not_expire() {
+    let mut settings = settings();
+    settings.client.insecure = true;
+    for (claims, want) in [
+        (r#"{"sub":"42","exp":1700000010}"#, connected("")),
+        (r#"{"sub":"42","expire_at":1}"#, connected("")),
+        // No token of any time: it is still looked at.
+        (r#"{"sub":"42","exp":1700000000}"#, error(1, 109, "token expired")),
+    ] {
+        let mut one = One::new(settings.clone());
+        let conn = one.open(Protocol::Json);
+        check(&mut one, conn, &connect(claims), Says(want));
+    }
+    let mut one = One::new(settings);
+    let conn = client(&mut one, r#"{"sub":"42","exp":1700000010}"#);
+    wait(&mut one, conn, 40);
+    assert_eq!(one.closed, []);
+}
+
+#[test]
 fn a_jump_of_the_wall_clock_expires_nobody() {
     let mut one = One::new(settings());
     let conn = client(&mut one, r#"{"sub":"42","exp":1700000100}"#);
@@ -231,6 +254,7 @@ fn what_a_refresh_must_be() {
         (r#"{"sub":"42","channel":"a"}"#, Disconnect::INVALID_TOKEN),
         (r#"{"sub":"42","exp":1700000000}"#, Disconnect::EXPIRED),
         (r#"{"sub":"42","expire_at":1700000000}"#, Disconnect::EXPIRED),
+        (r#"{"sub":"42","nbf":1700000001}"#, Disconnect::EXPIRED),
         (r#"{"sub":"42","channels":["a"]}"#, Disconnect::INSUFFICIENT_STATE),
     ] {
         let mut one = One::new(settings());
@@ -267,7 +291,16 @@ fn subscribe_by_token() {
         (forged, Says(error(2, 103, "permission denied"))),
         (sub("$p", r#"{"sub":"42"}"#), Says(error(2, 103, "permission denied"))),
         (sub("$p", r#"{"sub":"42","channel":"$p","exp":1}"#), Says(error(2, 109, "token expired"))),
+        (sub("$p", r#"{"sub":"42","channel":"$p","nbf":1700000001}"#), Says(error(2, 109, "token expired"))),
         (sub("$p", r#"{"sub":"42","channel":"$p","expire_at":1}"#), Says(error(2, 110, "expired"))),
+        (
+            sub("$p", r#"{"sub":"42","channel":"$p","exp":1700000050,"expire_at":-5}"#),
+            Says(r#"{"id":2,"subscribe":{}}"#.into()),
+        ),
+        (
+            sub("kept:a", r#"{"sub":"42","channel":"kept:a","override":{"force_recovery":{}}}"#),
+            Says(r#"{"id":2,"subscribe":{}}"#.into()),
+        ),
         (sub("$nons:p", r#"{"sub":"42","channel":"$nons:p"}"#), Says(error(2, 102, "unknown channel"))),
         (sub("$p", r#"{"sub":"42","channel":"$q"}"#), Ends(Disconnect::INVALID_TOKEN)),
         (sub("$p", r#"{"sub":"43","channel":"$p"}"#), Ends(Disconnect::INVALID_TOKEN)),
@@ -312,6 +345,7 @@ fn what_a_sub_refresh_must_be() {
     let rows = [
         (refresh(r#"{"sub":"42","channel":"$p"}"#), Says(r#"{"id":2,"sub_refresh":{}}"#.into())),
         (refresh(r#"{"sub":"42","channel":"$p","exp":1}"#), Says(error(2, 109, "token expired"))),
+        (refresh(r#"{"sub":"42","channel":"$p","nbf":1700000001}"#), Says(error(2, 109, "token expired"))),
         (refresh(r#"{"sub":"42","channel":"$p","expire_at":1}"#), Says(error(2, 110, "expired"))),
         (
             with_token("sub_refresh", "$q", r#"{"sub":"42","channel":"$q"}"#),
@@ -395,7 +429,7 @@ fn every_user_has_a_channel_when_told_so() {
             r##""subs":{"kept:#42":{"recoverable":true,"epoch":"E","positioned":true}},"##,
         ),
         ("", "{}", ""),
-        ("", r#"{"sub":"\u00fc"}"#, ""),
+        ("", r#"{"sub":"\u00fc"}"#, "\"subs\":{\"#\u{fc}\":{}},"),
     ] {
         let mut settings = settings();
         let personal = &mut settings.client.subscribe_to_user_personal_channel;

@@ -22,25 +22,49 @@ const now = () => Math.floor(Date.now() / 1000);
 
 for (const sdk of SDKS) {
   describe(sdk.name, () => {
-    test('a revoked token ends its connections for good, and no other', async () => {
+    test('a connection whose token was revoked asks for another one', async () => {
       const [jti, sub] = [unique(), unique()];
-      const make = (more) => new Peer(sdk, server.ws, { token: token({ sub, ...more }) }).connect();
-      const [one, two, other] = await Promise.all([make({ jti }), make({ jti }), make({ jti: unique() })]);
+      let asked = 0;
+      const getToken = async () => {
+        asked += 1;
+        return token({ sub, jti: asked === 1 ? jti : unique() });
+      };
+      const [one, other] = await Promise.all([
+        new Peer(sdk, server.ws, { getToken }).connect(),
+        new Peer(sdk, server.ws, { token: token({ sub, jti: unique() }) }).connect(),
+      ]);
       await server.api('revoke_token', { uid: jti });
-      await until(() => one.disconnected.length === 1 && two.disconnected.length === 1, 'both ended');
-      assert.deepEqual([one, two].map((it) => it.disconnected[0].code), [3500, 3500]);
-      assert.equal(other.disconnected.length, 0);
+      await until(() => one.connecting.some((it) => it.code === 3014), 'told why');
+      await until(() => asked === 2 && one.client.state === 'connected', 'and back with the other one');
+      assert.deepEqual([one.disconnected.length, other.disconnected.length], [0, 0]);
+      assert.ok(!other.connecting.some((it) => it.code === 3014), 'no other connection');
+      one.close();
       other.close();
     });
 
-    test('a user whose tokens were invalidated comes back with a newer one only', async () => {
+    test('with no other token it ends for good', async () => {
+      const [jti, sub] = [unique(), unique()];
+      const getToken = async () => token({ sub, jti });
+      const one = await new Peer(sdk, server.ws, { getToken }).connect();
+      await server.api('revoke_token', { uid: jti });
+      await until(() => one.disconnected.length === 1, 'ended');
+      assert.equal(one.disconnected[0].code, 3500);
+    });
+
+    test('a user whose tokens were invalidated comes back with a newer one', async () => {
       const sub = unique();
-      const old = await new Peer(sdk, server.ws, { token: token({ sub, iat: now() - 60 }) }).connect();
+      let asked = 0;
+      const getToken = async () => {
+        asked += 1;
+        return token({ sub, iat: now() - (asked === 1 ? 60 : 0) });
+      };
+      const old = await new Peer(sdk, server.ws, { getToken }).connect();
       const fresh = await new Peer(sdk, server.ws, { token: token({ sub, iat: now() }) }).connect();
       await server.api('invalidate_user_tokens', { user: sub, issued_before: now() - 10 });
-      await until(() => old.disconnected.length === 1, 'the older one ended');
-      assert.equal(old.disconnected[0].code, 3500);
-      assert.equal(fresh.disconnected.length, 0);
+      await until(() => asked === 2 && old.client.state === 'connected', 'back with a newer one');
+      assert.ok(old.connecting.some((it) => it.code === 3014));
+      assert.deepEqual([old.disconnected.length, fresh.disconnected.length], [0, 0]);
+      old.close();
       fresh.close();
     });
 

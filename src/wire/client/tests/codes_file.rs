@@ -45,6 +45,7 @@ fn every_code_has_its_row() {
         D::FORCE_RECONNECT,
         D::NO_PONG,
         D::TOO_MANY_REQUESTS,
+        D::INVALIDATED,
         D::INVALID_TOKEN,
         D::BAD_REQUEST,
         D::STALE,
