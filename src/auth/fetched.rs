@@ -23,9 +23,11 @@ pub struct Template {
 }
 
 impl Template {
+    /// `any_group`: also groups that match more than a list of fixed texts.
+    ///
     /// # Errors
     /// What is wrong with the text of the configuration.
-    pub fn new(text: &str, regexes: &[Option<&Regex>]) -> Result<Self, String> {
+    pub fn new(text: &str, regexes: &[Option<&Regex>], any_group: bool) -> Result<Self, String> {
         if !text.starts_with("https://") && !text.starts_with("http://") {
             return Err("must begin with https:// or http://".into());
         }
@@ -35,11 +37,18 @@ impl Template {
             let Some((name, after)) = after.split_once("}}") else {
                 return Err("has {{ without }}".into());
             };
-            let known =
-                regexes.iter().flatten().any(|regex| regex.capture_names().flatten().any(|it| it == name));
-            if !known {
+            let has = |regex: &&&Regex| regex.capture_names().flatten().any(|it| it == name);
+            let mut having = regexes.iter().flatten().filter(has).peekable();
+            if having.peek().is_none() {
                 return Err(format!(
                     "names the group {name:?}, which neither issuer_regex nor audience_regex has"
+                ));
+            }
+            if !any_group && !having.all(|regex| is_list(regex.as_str(), name)) {
+                return Err(format!(
+                    "is made with what the group {name:?} matched in a token nobody has verified yet: make it a list \
+                     of fixed texts such as (?P<{name}>one|two), or say with \
+                     insecure_skip_jwks_endpoint_safety_check that whatever matches may be asked for keys"
                 ));
             }
             parts.push((before.to_owned(), Some(name.to_owned())));
@@ -69,6 +78,24 @@ impl Template {
         }
         Some(url)
     }
+}
+
+/// Whether the group `name` of a regular expression is texts between bars, of letters, digits and escaped signs.
+fn is_list(regex: &str, name: &str) -> bool {
+    let after = |open: &str| regex.split_once(&format!("{open}{name}>")).map(|(_, after)| after);
+    let Some(group) = after("(?P<").or_else(|| after("(?<")) else { return false };
+    let mut chars = group.chars();
+    while let Some(char) = chars.next() {
+        let plain = match char {
+            ')' => return true,
+            '\\' => chars.next().is_some_and(|escaped| escaped.is_ascii_punctuation()),
+            char => char.is_ascii_alphanumeric() || "|-_~".contains(char),
+        };
+        if !plain {
+            return false;
+        }
+    }
+    false
 }
 
 #[derive(Clone, Debug, Default)]
@@ -188,9 +215,34 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_lists_of_fixed_texts() {
+        let list = Regex::new("(?P<realm>ours)").unwrap();
+        for (regex, want) in [
+            ("^https://id/(?P<realm>ours|theirs)$", true),
+            ("(?<realm>a-1|b_2~|c\\.d)", true),
+            ("^(.+)/(?P<realm>ours)$", true),
+            ("(?P<realm>.+)", false),
+            ("(?P<realm>a.c)", false),
+            ("(?P<realm>[ab])", false),
+            ("(?P<realm>ab?)", false),
+            ("(?P<realm>ours|(x|y))", false),
+            ("(?P<realm>\\w)", false),
+            ("(?P<realm>a{2})", false),
+        ] {
+            let issuer = Regex::new(regex).unwrap();
+            for regexes in [[Some(&issuer), None], [None, Some(&issuer)]] {
+                let made = |any| Template::new("https://id/{{realm}}/keys", &regexes, any).is_ok();
+                assert_eq!((made(false), made(true)), (want, true), "{regex}");
+            }
+            let both = Template::new("https://id/{{realm}}", &[Some(&list), Some(&issuer)], false);
+            assert_eq!(both.is_ok(), want, "{regex} in one of both");
+        }
+    }
+
+    #[test]
     fn templates_table() {
         let issuer = Regex::new("^https://id.example/(?P<realm>.+)$").unwrap();
-        let make = |text: &str| Template::new(text, &[Some(&issuer), None]);
+        let make = |text: &str| Template::new(text, &[Some(&issuer), None], true);
         for bad in [
             "ftp://a/b",
             "https://a/{{x}}",

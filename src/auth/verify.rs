@@ -96,9 +96,7 @@ impl Wanted {
 #[must_use]
 pub fn check(client: &Client) -> Vec<(String, String)> {
     let mut problems = Vec::new();
-    for (section, token) in
-        [("client.token", &client.token), ("client.subscription_token", &client.subscription_token.token)]
-    {
+    for (section, token) in client.tokens() {
         let mut wrong = |name: &str, reason| problems.push((format!("{section}.{name}"), reason));
         Verifier::build(token, false, &mut wrong);
     }
@@ -131,10 +129,13 @@ impl Verifier {
         let endpoint = match token.jwks_public_endpoint.as_str() {
             "" => None,
             // One that is none is never fetched from.
-            text => Some(Template::new(text, &regexes).unwrap_or_else(|reason| {
-                wrong("jwks_public_endpoint", reason);
-                Template::default()
-            })),
+            text => {
+                let any_group = token.insecure_skip_jwks_endpoint_safety_check;
+                Some(Template::new(text, &regexes, any_group).unwrap_or_else(|reason| {
+                    wrong("jwks_public_endpoint", reason);
+                    Template::default()
+                }))
+            }
         };
         Self {
             keys: Keys::new(token, wrong),

@@ -243,10 +243,9 @@ impl Core {
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
         self.groups.begin_turn(now.ms);
-        let pong_timeout_ms =
-            u64::try_from(self.settings.client.pong_timeout.as_millis()).unwrap_or(u64::MAX);
-        if now.ms > self.expected_ms.saturating_add(pong_timeout_ms) {
-            self.grace_until_ms = now.ms + pong_timeout_ms;
+        let patience_ms = self.patience_ms();
+        if now.ms > self.expected_ms.saturating_add(patience_ms) {
+            self.grace_until_ms = now.ms + patience_ms;
         }
     }
 

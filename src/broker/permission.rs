@@ -106,6 +106,7 @@ pub fn check_data(format: DataFormat, data: &[u8], json: bool) -> Result<bool, E
 impl Namespaces {
     #[must_use]
     pub fn new(channel: &Channel) -> Self {
+        let channel = channel.spelled_out();
         let mut by_name = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
         let with_path = |namespace: &config::Namespace| channel.patterns && !namespace.pattern.is_empty();
         for (at, namespace) in channel.namespaces.iter().enumerate().filter(|(_, it)| !with_path(it)) {
@@ -122,10 +123,10 @@ impl Namespaces {
         if name_rules.iter().all(Option::is_none) {
             name_rules = Vec::new();
         }
-        Self { channel: channel.clone(), by_name, name_rules, paths }
+        Self { channel, by_name, name_rules, paths }
     }
 
-    /// The settings these namespaces were built from.
+    /// The settings these namespaces were built from, spelled out.
     #[must_use]
     pub fn settings(&self) -> &Channel {
         &self.channel

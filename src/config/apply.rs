@@ -1,7 +1,7 @@
 //! A tree of values -> [`Settings`], collecting everything that is wrong on the way.
 
 use super::{
-    centrifugo,
+    centrifugo::{self, Found},
     error::{ConfigErrors, Place, Problem},
     keys,
     nearest::nearest,
@@ -20,6 +20,8 @@ pub struct Draft {
     pub errors: ConfigErrors,
     /// Options of Centrifugo that were there, that nothing here reads, and that ask for nothing.
     pub passed_over: Vec<String>,
+    /// Those that are there and change nothing.
+    pub no_effect: Vec<String>,
     /// What a namespace's options are before anything is said about them.
     namespace_base: ChannelOptions,
 }
@@ -39,7 +41,8 @@ impl Draft {
     pub fn new(settings: Settings) -> Self {
         let namespace_base = settings.channel.without_namespace.clone();
         let (places, errors) = (BTreeMap::new(), ConfigErrors::default());
-        Self { settings, places, errors, passed_over: Vec::new(), namespace_base }
+        let (passed_over, no_effect) = (Vec::new(), Vec::new());
+        Self { settings, places, errors, passed_over, no_effect, namespace_base }
     }
 
     /// Lays the tree of one source over what is there.
@@ -111,9 +114,12 @@ impl Draft {
 
     fn centrifugo(&mut self, table: &str, shown: &str, entry: &Entry, place: &dyn Fn(At) -> Place) {
         let mut fine = true;
-        centrifugo::check(table, entry, &mut |key, entry| {
+        centrifugo::check(table, entry, &mut |found, key, entry| {
             fine = false;
             let key = format!("{shown}{}", key.strip_prefix(table).unwrap_or_default());
+            if found == Found::NoEffect {
+                return self.no_effect.push(key);
+            }
             // Many of these are secrets: switches are shown, texts are not.
             let found = match &entry.node.value {
                 it @ (Value::Bool(_) | Value::Int(_)) => it.brief(),
@@ -151,7 +157,11 @@ impl Draft {
         at: At,
     ) {
         const ALLOWED: &str = "a list of sections, each with a name";
-        let Value::List(items) = value else { return self.refuse(key, value, ALLOWED, place(at)) };
+        let items = match value {
+            Value::List(items) => items.as_slice(),
+            Value::Null => &[],
+            _ => return self.refuse(key, value, ALLOWED, place(at)),
+        };
         list.clear();
         for (index, item) in items.iter().enumerate() {
             let shown = format!("{key}[{index}]");

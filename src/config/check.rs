@@ -46,11 +46,11 @@ impl Draft {
 }
 
 fn timeouts(settings: &Settings) -> Option<Conflict> {
-    let client = &settings.client;
-    (client.ping_interval <= client.pong_timeout).then(|| Conflict {
+    let (interval, timeout) = (settings.client.ping_interval.0?, settings.client.pong_timeout.0?);
+    (interval <= timeout).then(|| Conflict {
         keys: vec!["client.ping_interval".into(), "client.pong_timeout".into()],
-        found: duration::show(client.ping_interval),
-        reason: format!("must be longer than client.pong_timeout = {}", duration::show(client.pong_timeout)),
+        found: duration::show(interval),
+        reason: format!("must be longer than client.pong_timeout = {}", duration::show(timeout)),
     })
 }
 

@@ -1,8 +1,9 @@
 //! What follows from settings: said once, for all who ask.
 
 use super::{
+    choices::DataFormat,
     listeners::UniWebSocket,
-    settings::{Settings, SockJs, WebSocket},
+    settings::{Channel, Client, Settings, SockJs, Token, WebSocket},
 };
 
 impl Settings {
@@ -10,6 +11,29 @@ impl Settings {
     #[must_use]
     pub fn emulates(&self) -> bool {
         self.http_stream.enabled || self.sse.enabled
+    }
+}
+
+impl Client {
+    /// The sections about tokens, by the keys they stand under.
+    #[must_use]
+    pub fn tokens(&self) -> [(&'static str, &Token); 2] {
+        [("client.token", &self.token), ("client.subscription_token", &self.subscription_token.token)]
+    }
+}
+
+impl Channel {
+    /// The same, with what holds where a namespace does not say said in each of them.
+    #[must_use]
+    pub fn spelled_out(&self) -> Self {
+        let mut all = self.clone();
+        let named = all.namespaces.iter_mut().map(|namespace| &mut namespace.options);
+        for options in std::iter::once(&mut all.without_namespace).chain(named) {
+            if options.publication_data_format == DataFormat::Any {
+                options.publication_data_format = self.publication_data_format;
+            }
+        }
+        all
     }
 }
 

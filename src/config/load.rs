@@ -94,11 +94,14 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigErrors> {
     if !draft.errors.is_empty() {
         return Err(draft.errors);
     }
-    let Draft { mut settings, places, passed_over, .. } = draft;
+    let Draft { mut settings, places, passed_over, no_effect, .. } = draft;
     if settings.http_server.address == "localhost" {
         settings.http_server.address = "127.0.0.1".into();
     }
-    let warnings = warnings(&settings, &environment, dev);
+    let mut warnings = warnings(&settings, &environment, dev);
+    if !no_effect.is_empty() {
+        warnings.push(format!("without effect here, as nothing needs it: {}", no_effect.join(" ")));
+    }
     Ok(Loaded { settings, warnings, passed_over, places })
 }
 
@@ -123,6 +126,13 @@ fn warnings(settings: &Settings, environment: &[(String, String)], dev: bool) ->
     if settings.client.insecure_skip_token_signature_verify {
         warnings
             .push("client.insecure_skip_token_signature_verify is on: anybody can make tokens".to_owned());
+    }
+    for (section, token) in settings.client.tokens() {
+        if token.insecure_skip_jwks_endpoint_safety_check {
+            warnings.push(format!(
+                "{section}.insecure_skip_jwks_endpoint_safety_check is on: a token may choose where its key is from"
+            ));
+        }
     }
     if !dev && settings.http_api.insecure && !settings.http_api.disabled {
         warnings.push(

@@ -16,10 +16,6 @@ use super::{
 /// What variables of Centrifugo begin with.
 const THEIR_PREFIX: &str = "CENTRIFUGO_";
 
-/// Values of Centrifugo that are not ours, and the nearest that is.
-const NEAREST_VALUES: &[(&str, &str, &str)] =
-    &[("log.level", "trace", "debug"), ("log.level", "fatal", "error")];
-
 /// Switches that are on here and off there where nothing is said.
 const OFF_THERE: &[&str] = &["health.enabled", "prometheus.enabled"];
 
@@ -60,21 +56,21 @@ pub fn migrate(
             return Err(draft.errors);
         }
     };
-    let (mut notes, mut lost) = (Vec::new(), Vec::new());
-    loosen(&mut entries, "", "", &mut |at, key, change| match change {
-        Change::Same(value) => notes.push(format!("{}: {key} is written as {value}", place(at))),
-        Change::Nearest(from, to) => {
-            lost.push(format!("{}: {key} = {from:?} is written as {to:?}", place(at)))
-        }
+    let mut notes = Vec::new();
+    loosen(&mut entries, "", "", &mut |at, key, value| {
+        notes.push(format!("{}: {key} is written as {value}", place(at)));
     });
     draft.apply(&entries, &place);
     let kept = draft.places.len();
     switch_off(&mut draft, &mut notes);
     draft.check(false);
     draft.errors.sort();
-    lost.extend(draft.errors.to_string().lines().map(str::to_owned));
+    let mut lost: Vec<_> = draft.errors.to_string().lines().map(str::to_owned).collect();
     if !draft.passed_over.is_empty() {
         notes.push(format!("left out, as they ask for nothing: {}", draft.passed_over.join(" ")));
+    }
+    if !draft.no_effect.is_empty() {
+        notes.push(format!("left out, as nothing needs it here: {}", draft.no_effect.join(" ")));
     }
     for (name, value) in environment.iter().filter(|(name, _)| name.starts_with(THEIR_PREFIX)) {
         variable(&draft.settings, name, value, &mut notes, &mut lost);
@@ -83,14 +79,8 @@ pub fn migrate(
     Ok(Migrated { text, kept, notes, lost })
 }
 
-enum Change {
-    /// Another spelling of the same.
-    Same(String),
-    Nearest(&'static str, &'static str),
-}
-
 /// Gives values the type their key has: Centrifugo takes `"8000"` for a number and `"a b"` for a list.
-fn loosen(entries: &mut [Entry], shown: &str, table: &str, changed: &mut dyn FnMut(At, &str, Change)) {
+fn loosen(entries: &mut [Entry], shown: &str, table: &str, changed: &mut dyn FnMut(At, &str, String)) {
     for entry in entries {
         let (shown, table) = (format!("{shown}{}", entry.key), format!("{table}{}", entry.key));
         let at = entry.node.at;
@@ -104,13 +94,8 @@ fn loosen(entries: &mut [Entry], shown: &str, table: &str, changed: &mut dyn FnM
                 }
             }
             value => {
-                if let Some((_, from, to)) =
-                    NEAREST_VALUES.iter().find(|(key, from, _)| *key == table && *value == Value::text(*from))
-                {
-                    *value = Value::text(*to);
-                    changed(at, &shown, Change::Nearest(from, to));
-                } else if let Some(ours) = keys::kind(&table).and_then(|kind| fitting(kind, value)) {
-                    changed(at, &shown, Change::Same(ours.brief()));
+                if let Some(ours) = keys::kind(&table).and_then(|kind| fitting(kind, value)) {
+                    changed(at, &shown, ours.brief());
                     *value = ours;
                 }
             }
@@ -158,7 +143,7 @@ fn variable(settings: &Settings, name: &str, value: &str, notes: &mut Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::{OrOff, Sources, load};
 
     fn file(name: &str, text: &str) -> SourceFile {
         SourceFile { name: name.into(), text: text.into() }
@@ -218,17 +203,30 @@ mod tests {
     #[test]
     fn what_is_lost_is_said_with_its_place() {
         let got = migrated(
-            "{\"admin\":{\"enabled\":true},\n\"log\":{\"level\":\"trace\"},\n\"client\":{\"ping_interval\":\"-1s\",\n\
+            "{\"admin\":{\"enabled\":true},\n\"log\":{\"level\":\"loud\"},\n\"client\":{\"ping_interval\":\"25\",\n\
              \"conection_limit\":5,\"channel_limit\":7},\n\"channel\":{\"namespaces\":[{\"name\":\"ab\",\n\
              \"subscribe_proxy_enabled\":true}]}}",
         );
-        let places = ["c.json:2:", "c.json:1:", "c.json:3:", "c.json:4:", "c.json:6:"];
+        let places = ["c.json:1:", "c.json:2:", "c.json:3:", "c.json:4:", "c.json:6:"];
         assert_eq!(got.lost.len(), places.len(), "{:?}", got.lost);
         for (line, place) in got.lost.iter().zip(places) {
             assert!(line.starts_with(place), "{line}");
         }
         let ours = settings("c.json", &got.text);
-        assert_eq!((ours.client.channel_limit, ours.log.level.as_str()), (7, "debug"));
+        assert_eq!((ours.client.channel_limit, ours.log.level.as_str()), (7, "info"));
+    }
+
+    #[test]
+    fn what_is_off_stays_off_and_what_only_tunes_is_left_out() {
+        let got = migrated(&format!(
+            r#"{{"client":{{"ping_interval":-1,"pong_timeout":"-1s","concurrency":8}},
+            "log":{{"level":"trace"}},{ENDPOINTS}}}"#
+        ));
+        assert_eq!(got.lost, [""; 0]);
+        assert_eq!(got.notes, ["left out, as nothing needs it here: client.concurrency"]);
+        let ours = settings("c.json", &got.text);
+        assert_eq!((ours.client.ping_interval, ours.client.pong_timeout), (OrOff(None), OrOff(None)));
+        assert_eq!(ours.log.level, "trace");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod centrifugo;
 mod check;
 mod choices;
 mod derived;
+mod dev;
 mod duration;
 mod error;
 mod keys;
@@ -49,7 +50,7 @@ pub use settings::{
 };
 pub use show::show;
 pub use transforms::{ConnectDisconnects, ConnectResponses, DisconnectTo, ResponseTo, Transforms};
-pub use values::{Headers, regex};
+pub use values::{Headers, OrOff, regex};
 
 /// For fuzzing: loads any bytes as a file of each format, as a variable and as a flag. Must not panic.
 pub fn fuzz(bytes: &[u8]) {

@@ -98,8 +98,13 @@ impl OptionValue for Buckets {
     const KIND: Kind = Kind::Sections;
 
     fn read(value: &Value) -> Option<Self> {
-        let Value::List(items) = value else { return None };
-        items.iter().map(|item| bucket(&item.value)).collect::<Option<_>>().map(Self)
+        match value {
+            Value::List(items) => {
+                items.iter().map(|item| bucket(&item.value)).collect::<Option<_>>().map(Self)
+            }
+            Value::Null => Some(Self::default()),
+            _ => None,
+        }
     }
 
     fn show(&self) -> Value {

@@ -8,10 +8,18 @@ pub enum Rule {
     Any,
     /// Integers from, to.
     Range(u64, u64),
+    /// Integers from, to; 0 stands for the default.
+    RangeOrDefault(u64, u64),
+    /// Integers from, to; 0 is no limit, which is the greatest there may be.
+    RangeOrMost(u64, u64),
     /// A power of two up to this.
     PowerOfTwo(u64),
     /// Durations from, to.
     Time(Duration, Duration),
+    /// Durations from, to; zero stands for the default.
+    TimeOrDefault(Duration, Duration),
+    /// The same; a negative one is none.
+    TimeOrOff(Duration, Duration),
     /// Zero, or a duration from, to.
     ZeroOrTime(Duration, Duration),
     Words(&'static [&'static str]),
@@ -21,7 +29,7 @@ pub enum Rule {
     Address,
     /// A list of addresses and networks.
     Networks,
-    /// Printable ASCII, one to 16 characters: it is searched in channel names.
+    /// Printable ASCII, up to 16 characters: it is searched in channel names. Empty: nothing is.
     Mark,
     /// The form of paths, or nothing.
     Form,
@@ -41,23 +49,43 @@ pub enum Rule {
     Secret,
 }
 
+/// What zero stands for, where it does not mean itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zero {
+    Default,
+    /// This.
+    Most(u64),
+}
+
 impl Rule {
+    /// What a zero stands for; `None`: it is a value like others. As in Centrifugo, which writes zeros where nothing
+    /// was said.
+    pub fn zero(&self) -> Option<Zero> {
+        match self {
+            Self::RangeOrDefault(..) | Self::TimeOrDefault(..) | Self::TimeOrOff(..) => Some(Zero::Default),
+            Self::RangeOrMost(_, most) => Some(Zero::Most(*most)),
+            _ => None,
+        }
+    }
+
     /// What is allowed, to follow "must be".
     pub fn allowed(&self, kind: Kind) -> String {
         const EXAMPLE: &str = "such as \"25s\", \"1h30m\" or \"500ms\"";
+        let range = |from: &u64, to: &u64| format!("an integer from {from} to {to}");
+        let time = |from: &Duration, to: &Duration| {
+            format!("a duration from {} to {} {EXAMPLE}", duration::show(*from), duration::show(*to))
+        };
         match self {
-            Self::Range(from, to) => format!("an integer from {from} to {to}"),
+            Self::Range(from, to) => range(from, to),
+            Self::RangeOrDefault(from, to) => format!("{}, or 0 for the default", range(from, to)),
+            Self::RangeOrMost(from, to) => format!("{}, or 0 for no limit", range(from, to)),
             Self::PowerOfTwo(to) => format!("a power of two from 1 to {to}"),
-            Self::Time(from, to) => {
-                format!("a duration from {} to {} {EXAMPLE}", duration::show(*from), duration::show(*to))
+            Self::Time(from, to) => time(from, to),
+            Self::TimeOrDefault(from, to) => format!("{}, or \"0s\" for the default", time(from, to)),
+            Self::TimeOrOff(from, to) => {
+                format!("{}, \"0s\" for the default, or \"-1s\" for none", time(from, to))
             }
-            Self::ZeroOrTime(from, to) => {
-                format!(
-                    "\"0s\" or a duration from {} to {} {EXAMPLE}",
-                    duration::show(*from),
-                    duration::show(*to)
-                )
-            }
+            Self::ZeroOrTime(from, to) => format!("\"0s\" or {}", time(from, to)),
             Self::Words(words) => {
                 let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
                 let words = words.join(" or ");
@@ -69,7 +97,7 @@ impl Rule {
             }
             Self::Address => "an IPv4 or IPv6 address, \"localhost\", or \"\" for all addresses".into(),
             Self::Networks => "a list of addresses or networks such as \"10.0.0.0/8\"".into(),
-            Self::Mark => "1 to 16 printable ASCII characters without space".into(),
+            Self::Mark => "up to 16 printable ASCII characters without space".into(),
             Self::Form => {
                 "a form such as \"/users/:id\": segments behind slashes, those with a colon any".into()
             }
@@ -94,7 +122,9 @@ impl Rule {
 
     pub fn allows_integer(&self, it: u64) -> bool {
         match self {
-            Self::Range(from, to) => (*from..=*to).contains(&it),
+            Self::Range(from, to) | Self::RangeOrDefault(from, to) | Self::RangeOrMost(from, to) => {
+                (*from..=*to).contains(&it)
+            }
             Self::PowerOfTwo(to) => it.is_power_of_two() && it <= *to,
             _ => true,
         }
@@ -102,7 +132,9 @@ impl Rule {
 
     pub fn allows_duration(&self, it: Duration) -> bool {
         match self {
-            Self::Time(from, to) => (*from..=*to).contains(&it),
+            Self::Time(from, to) | Self::TimeOrDefault(from, to) | Self::TimeOrOff(from, to) => {
+                (*from..=*to).contains(&it)
+            }
             Self::ZeroOrTime(from, to) => it.is_zero() || (*from..=*to).contains(&it),
             _ => true,
         }
@@ -113,7 +145,7 @@ impl Rule {
             Self::Words(words) => words.contains(&it),
             Self::Path => path(it),
             Self::Address => it.is_empty() || it == "localhost" || it.parse::<IpAddr>().is_ok(),
-            Self::Mark => (1..=16).contains(&it.len()) && it.bytes().all(|byte| byte.is_ascii_graphic()),
+            Self::Mark => it.len() <= 16 && it.bytes().all(|byte| byte.is_ascii_graphic()),
             Self::Form => it.is_empty() || form(it),
             Self::Name => {
                 it.len() >= 2 && it.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -180,7 +212,7 @@ mod tests {
             &["example.com", "1.2.3", "1.2.3.4:80", "[::1]"],
         );
         check(Rule::Form, &["", "/a", "/a/:b/c"], &["a", "/", "/a/", "/:", "//a", "/a b"]);
-        check(Rule::Mark, &["$", "::", "1234567890123456"], &["", " ", "é", "12345678901234567"]);
+        check(Rule::Mark, &["", "$", "::", "1234567890123456"], &[" ", "é", "12345678901234567"]);
         check(Rule::Name, &["ab", "a-B_9.", "--"], &["", "a", "a b", "é12", "a:b"]);
         check(Rule::Header, &["", "X-User_Id"], &["X User", "X:", "é"]);
         check(Rule::Claim, &["", "user_id"], &["a.b", "a b"]);

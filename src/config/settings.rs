@@ -11,7 +11,7 @@ use super::{
     rules::Rule,
     table::sections,
     transforms::ConnectDisconnects,
-    values::Headers,
+    values::{Headers, OrOff},
 };
 use std::time::Duration;
 
@@ -32,6 +32,13 @@ pub(super) const fn seconds(seconds: u64) -> Duration {
 const SIZE: Rule = Rule::Range(1, 4 << 30);
 /// How long to wait for something: never zero, at most a day.
 pub(super) const WAIT: Rule = Rule::Time(ms(1), seconds(24 * 3600));
+/// The same where zero stands for the default.
+const SIZE_OR_DEFAULT: Rule = Rule::RangeOrDefault(1, 4 << 30);
+pub(super) const WAIT_OR_DEFAULT: Rule = Rule::TimeOrDefault(ms(1), seconds(24 * 3600));
+/// Bytes of what a client sends in one piece.
+pub(super) const MESSAGE: Rule = Rule::RangeOrDefault(1, 1 << 30);
+/// How often, or how long, if at all.
+const BEAT: Rule = Rule::TimeOrOff(ms(1), seconds(24 * 3600));
 /// How long to be patient: at most a day.
 const GRACE: Rule = Rule::ZeroOrTime(ms(1), seconds(24 * 3600));
 /// How long to keep something: at most ten years.
@@ -142,14 +149,14 @@ sections! {
     Client {
         /// Origins browsers may connect from, as `https://example.com`, with `*` as wildcard. Empty: only clients that send no `Origin` header.
         allowed_origins: Vec<String> = Vec::new(), Rule::Patterns;
-        /// How often the server pings a client. Must be longer than `client.pong_timeout`.
-        ping_interval: Duration = seconds(25), WAIT;
-        /// A client that does not answer a ping for this long is disconnected with 3012.
-        pong_timeout: Duration = seconds(8), WAIT;
+        /// How often the server pings a client. Longer than `client.pong_timeout`. With none, clients are told of no pings, and neither side notices that the other is gone until it sends something.
+        ping_interval: OrOff = OrOff::on(seconds(25)), BEAT;
+        /// A client that does not answer a ping for this long is disconnected with 3012. With none, clients are told not to answer.
+        pong_timeout: OrOff = OrOff::on(seconds(8)), BEAT;
         /// A client that has not connected successfully after this is disconnected with 3502.
-        stale_close_delay: Duration = seconds(10), WAIT;
+        stale_close_delay: Duration = seconds(10), WAIT_OR_DEFAULT;
         /// Channels one connection may be subscribed to; more is answered with error 106.
-        channel_limit: usize = 128, Rule::Range(1, 1_000_000);
+        channel_limit: usize = 128, Rule::RangeOrDefault(1, 1_000_000);
         /// Sessions one user may have at a time on this node; a further one is disconnected with 3504. 0: any number.
         user_connection_limit: usize = 0, Rule::Range(0, 1_000_000);
         /// Blocked users and revoked tokens a core remembers, some hundred bytes each; more are answered with error 106 until some have ended.
@@ -161,7 +168,7 @@ sections! {
         /// Client connections from one address at a time (IPv6: from one /64 network); a further one is answered 503. Behind a proxy set `http_server.trusted_proxies`. 0: any number.
         connection_limit_per_ip: usize = 0, Rule::Range(0, 1_000_000);
         /// Bytes that may wait for one client; above it is disconnected with 3008. Bounds memory: worst case is this times the number of connections.
-        queue_max_size: usize = MIB, SIZE;
+        queue_max_size: usize = MIB, SIZE_OR_DEFAULT;
         /// Bytes of commands of one connection that may wait for earlier ones; when full, reading pauses.
         held_max_size: usize = 256 * KIB, SIZE;
         /// Bytes of a tags filter: its texts, and 32 for each node and value; more is answered with error 106. Bounds memory: worst case is this for every subscription.
@@ -169,11 +176,11 @@ sections! {
         /// Groups of a channel's subscribers on one core up to which subscribers with equal filters are found and served together; those that come later are served one by one.
         tags_filter_groups_max: usize = 64, Rule::Range(1, 100_000);
         /// Publications one history call of a client may return.
-        history_max_publication_limit: usize = 300, Rule::Range(1, 1_000_000);
+        history_max_publication_limit: usize = 300, Rule::RangeOrMost(1, 1_000_000);
         /// Publications that can be recovered at once; who missed more is told `recovered: false`.
-        recovery_max_publication_limit: usize = 300, Rule::Range(1, 1_000_000);
+        recovery_max_publication_limit: usize = 300, Rule::RangeOrMost(1, 1_000_000);
         /// How often the position of a positioned subscription is compared with its channel's.
-        channel_position_check_delay: Duration = seconds(40), WAIT;
+        channel_position_check_delay: Duration = seconds(40), WAIT_OR_DEFAULT;
         /// A publication that reaches the core of its subscribers this long after it was made tells positioned ones that their state is insufficient: they recover. 0s: however late.
         channel_position_max_time_lag: Duration = Duration::ZERO, GRACE;
         /// Accept clients without a token, as users with an empty id.
@@ -230,8 +237,10 @@ sections! {
         ecdsa_public_key: String = String::new(), Rule::Any;
         /// Public key of EdDSA (Ed25519) in PEM.
         ed25519_public_key: String = String::new(), Rule::Any;
-        /// URL of a JWKS endpoint with the public keys (RS, ES, EdDSA) by `kid`; keys given here are not used then. `{{name}}` in its path stands for what the group of this name in `issuer_regex` or `audience_regex` matched.
+        /// URL of a JWKS endpoint with the public keys (RS, ES, EdDSA) by `kid`; keys given here are not used then. `{{name}}` in its path stands for what the group of this name in `issuer_regex` or `audience_regex` matched, a list of fixed texts.
         jwks_public_endpoint: String = String::new(), Rule::Any;
+        /// Take what groups in `jwks_public_endpoint` matched also where they are no lists of fixed texts such as `(?P<tenant>one|two)`. Whoever makes up a token then chooses among all that matches where its key is fetched from.
+        insecure_skip_jwks_endpoint_safety_check: bool = false, Rule::Any;
         /// Text that `aud` must be, or have among its entries. Empty: any.
         audience: String = String::new(), Rule::Any;
         /// Regular expression that must match `aud` or one of its entries.
@@ -248,23 +257,25 @@ sections! {
 
     Channel {
         /// Bytes of a channel name in a client's command; longer is answered with error 107.
-        max_length: usize = 255, Rule::Range(1, 65_535);
+        max_length: usize = 255, Rule::RangeOrDefault(1, 65_535);
         /// Bytes of a channel name in a token, in a call of the server API, and of a user's own channel; longer is answered with error 107.
         server_max_length: usize = 16 * KIB, Rule::Range(1, 65_535);
-        /// Channels that begin with this need a subscription token.
+        /// Channels that begin with this need a subscription token. Empty: there are no such channels.
         private_prefix: String = "$".into(), Rule::Mark;
-        /// What stands between namespace and the rest of a channel name.
+        /// What stands between namespace and the rest of a channel name. Empty: no name has a namespace.
         namespace_boundary: String = ":".into(), Rule::Mark;
-        /// What stands before the users a user-limited channel is for.
+        /// What stands before the users a user-limited channel is for. Empty: there are no such channels.
         user_boundary: String = "#".into(), Rule::Mark;
-        /// What stands between those users.
+        /// What stands between those users. Empty: such a channel is for one user.
         user_separator: String = ",".into(), Rule::Mark;
         /// Names that begin with a slash belong to the namespace whose `pattern` they match: `/users/7` to that of `/users/:id`. None: error 102. The more definite pattern wins.
         patterns: bool = false, Rule::Any;
         /// Give channels whose namespace is not defined the options of `channel.without_namespace`, instead of error 102.
         allow_unknown_namespaces: bool = false, Rule::Any;
         /// How long a stream's position outlives its last publication, where a namespace does not say. Costs a few dozen bytes per channel that had history.
-        history_meta_ttl: Duration = seconds(720 * 3600), Rule::Time(seconds(1), seconds(87_600 * 3600));
+        history_meta_ttl: Duration = seconds(720 * 3600), Rule::TimeOrDefault(seconds(1), seconds(87_600 * 3600));
+        /// What publications may be, where a namespace does not say: see there.
+        publication_data_format: DataFormat = DataFormat::Any, Rule::Words(&["", "json", "json_object", "binary"]);
     }
     + parts {
         /// What backends are asked about channels.
@@ -341,7 +352,7 @@ sections! {
         allow_wildcards: bool = false, Rule::Any;
         /// Regular expression that the part of a channel's name after the namespace must match (the whole name where there is no namespace) in a client's command, else error 107. With one, names may hold more than ASCII there; in tokens and the server API they always may.
         channel_regex: String = String::new(), Rule::Regex;
-        /// What publications may be, by clients and the server API: `json`, `json_object` (JSON that is an object) or `binary` (anything, also nothing). Empty: anything but nothing. Else error 107.
+        /// What publications may be, by clients and the server API: `json`, `json_object` (JSON that is an object) or `binary` (anything, also nothing). Empty: as `channel.publication_data_format` says, and with that empty anything but nothing. Else error 107.
         publication_data_format: DataFormat = DataFormat::Any, Rule::Words(&["", "json", "json_object", "binary"]);
         /// What recovery brings: `stream` what was missed, `cache` the latest publication only.
         force_recovery_mode: RecoveryMode = RecoveryMode::Stream, Rule::Words(&["stream", "cache"]);
@@ -365,19 +376,19 @@ sections! {
         /// What the backend says of a key: `versionless` its data (a change is other bytes), or `versioned` its data and a version that rises with every change.
         mode: PollMode = PollMode::Versionless, Rule::Words(&["versionless", "versioned"]);
         /// How often the backend is asked for each key that is tracked.
-        refresh_interval: Duration = seconds(10), Rule::Time(ms(10), seconds(24 * 3600));
+        refresh_interval: Duration = seconds(10), Rule::TimeOrDefault(ms(10), seconds(24 * 3600));
         /// Keys the backend is asked for at once; more are asked for in several requests, spread over the interval.
-        refresh_batch_size: usize = 1000, Rule::Range(1, 100_000);
+        refresh_batch_size: usize = 1000, Rule::RangeOrDefault(1, 100_000);
         /// Requests about one channel that may be open with the backend; further ones wait.
         refresh_concurrency: usize = 4, Rule::Range(1, 1000);
         /// Keys one connection may track in a channel; with more, a track is answered with error 106.
-        max_keys_per_connection: usize = 5000, Rule::Range(1, 1_000_000);
+        max_keys_per_connection: usize = 5000, Rule::RangeOrDefault(1, 1_000_000);
         /// Keys of one channel that may be tracked by all together; with more, a track is answered with error 106. Memory: worst case is this times the size of a key's data, per channel.
         keys_max: usize = 100_000, Rule::Range(1, 10_000_000);
         /// How long a channel outlives its last subscriber: who comes back in time gets only what has changed, later everything anew.
-        channel_shutdown_delay: Duration = seconds(1), GRACE;
+        channel_shutdown_delay: Duration = seconds(1), WAIT_OR_DEFAULT;
         /// How long a client may track keys beyond the expiry of their signature: time to get a new one. Then they are no longer tracked for it.
-        track_expired_extra_delay: Duration = seconds(25), GRACE;
+        track_expired_extra_delay: Duration = seconds(25), WAIT_OR_DEFAULT;
     }
 
     Map {
@@ -431,7 +442,7 @@ sections! {
         /// Until when it is, in seconds since 1970. 0: for ever.
         hmac_previous_secret_key_valid_until: u64 = 0, Rule::Range(0, 253_402_300_799);
         /// Requests that may be open with backends for all shared polls of this node; further ones wait. A thread for each.
-        concurrency_limit: usize = 64, Rule::Range(1, 1024);
+        concurrency_limit: usize = 64, Rule::RangeOrMost(1, 1024);
     }
 
     BackendRoom {
@@ -451,7 +462,7 @@ sections! {
         /// URL (http, https) that is sent POST requests with JSON. Empty: none.
         endpoint: String = String::new(), Rule::Any;
         /// How long an answer may take.
-        timeout: Duration = seconds(1), WAIT;
+        timeout: Duration = seconds(1), WAIT_OR_DEFAULT;
     }
     + parts {
         /// The requests.
@@ -469,7 +480,7 @@ sections! {
         /// Path of the endpoint.
         handler_prefix: String = "/connection/websocket".into(), Rule::Path;
         /// Bytes of one message from a client; more closes with 1009. A connection holds as much while a message arrives.
-        message_size_limit: usize = 65_536, Rule::Range(1, 1 << 30);
+        message_size_limit: usize = 65_536, MESSAGE;
         /// Agree to compression (permessage-deflate) with clients that offer it, most browsers among them. Saves bandwidth, costs CPU; memory per connection stays the same.
         compression: bool = false, Rule::Any;
         /// How hard to compress: 1 is fastest, 9 smallest.
@@ -479,7 +490,7 @@ sections! {
         /// Bytes of one compressed message from a client when inflated; more closes with 1009. 0: ten times `websocket.message_size_limit`. Memory: one such message per core.
         decompressed_message_size_limit: usize = 0, Rule::Range(0, 1 << 34);
         /// A connection that takes no bytes for this long is closed with 3009: those of other transports as well, but for `uni_websocket`.
-        write_timeout: Duration = seconds(1), WAIT;
+        write_timeout: Duration = seconds(1), WAIT_OR_DEFAULT;
         /// Frames are closed at this many bytes, before compression. Some SDKs refuse more than 1 MiB.
         frame_size_target: usize = 65_536, Rule::Range(1, 1 << 20);
         /// How long the server waits for the peer's close after its own.
@@ -492,7 +503,7 @@ sections! {
         /// Path of the endpoint.
         handler_prefix: String = "/connection/http_stream".into(), Rule::Path;
         /// Bytes of the request that connects; more is answered 413.
-        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+        max_request_body_size: usize = 64 * KIB, MESSAGE;
     }
 
     Sse {
@@ -501,7 +512,7 @@ sections! {
         /// Path of the endpoint.
         handler_prefix: String = "/connection/sse".into(), Rule::Path;
         /// Bytes of the request that connects, where it is a POST; more is answered 413.
-        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+        max_request_body_size: usize = 64 * KIB, MESSAGE;
     }
 
     SockJs {
@@ -510,7 +521,7 @@ sections! {
         /// Path below which the endpoints are.
         handler_prefix: String = "/connection/sockjs".into(), Rule::Path;
         /// Bytes of a request with messages; more is answered 413.
-        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+        max_request_body_size: usize = 64 * KIB, MESSAGE;
         /// Bytes after which a streaming response ends, so that the memory of the page does; the client asks for the next one.
         response_size_max: usize = 128 * KIB, SIZE;
         /// How long a session over HTTP lives while its client asks for nothing.
@@ -540,7 +551,7 @@ sections! {
         /// Port to listen on. 0 takes a free one, said at start.
         port: u16 = 11_000, Rule::Range(0, 65_535);
         /// Bytes of the request that connects; more is answered with status OUT_OF_RANGE.
-        max_receive_message_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+        max_receive_message_size: usize = 64 * KIB, MESSAGE;
         /// Clients that share one HTTP/2 connection at a time; those beyond wait in the client's library.
         max_concurrent_streams: u32 = 1000, Rule::Range(1, 1_000_000);
     }
@@ -549,7 +560,7 @@ sections! {
         /// Path of the endpoint.
         handler_prefix: String = "/emulation".into(), Rule::Path;
         /// Bytes of a request with commands; more is answered 413.
-        max_request_body_size: usize = 64 * KIB, Rule::Range(1, 1 << 30);
+        max_request_body_size: usize = 64 * KIB, MESSAGE;
     }
 
     HttpApi {
@@ -606,8 +617,8 @@ sections! {
     }
 
     Log {
-        /// Least important messages that are written; `none` writes nothing.
-        level: String = "info".into(), Rule::Words(&["debug", "info", "warn", "error", "none"]);
+        /// Least important messages that are written; `none` writes nothing, `trace` as much as `debug`, `fatal` as much as `error`.
+        level: String = "info".into(), Rule::Words(&["trace", "debug", "info", "warn", "error", "fatal", "none"]);
     }
 }
 
@@ -629,69 +640,4 @@ pub enum Backend {
     Auto,
     Ring,
     Poll,
-}
-
-impl Settings {
-    /// Settings for `--dev`: everybody may do everything on every channel, on this machine only.
-    ///
-    /// History of 100 publications and five minutes with recovery, presence, join and leave.
-    #[must_use]
-    pub fn dev() -> Self {
-        let mut settings = Self::default();
-        settings.http_server.address = "127.0.0.1".into();
-        settings.uni_grpc.address = "127.0.0.1".into();
-        settings.client.allowed_origins = vec!["*".into()];
-        settings.client.insecure = true;
-        settings.client.allow_anonymous_connect_without_token = true;
-        settings.http_api.insecure = true;
-        settings.http_stream.enabled = true;
-        settings.sse.enabled = true;
-        settings.sockjs.enabled = true;
-        settings.client.protocol_v1 = ProtocolV1::Offset;
-        settings.uni_websocket.enabled = true;
-        settings.uni_sse.enabled = true;
-        settings.uni_http_stream.enabled = true;
-        settings.channel.allow_unknown_namespaces = true;
-        settings.channel.without_namespace = ChannelOptions::dev();
-        settings
-    }
-}
-
-impl ChannelOptions {
-    /// The channel options of [`Settings::dev`].
-    #[must_use]
-    pub fn dev() -> Self {
-        Self {
-            presence: true,
-            join_leave: true,
-            force_push_join_leave: true,
-            history_size: 100,
-            history_ttl: seconds(300),
-            history_meta_ttl: Duration::ZERO,
-            force_positioning: true,
-            allow_positioning: true,
-            force_recovery: true,
-            allow_recovery: true,
-            allowed_delta_types: vec!["fossil".into()],
-            delta_publish: true,
-            allow_tags_filter: true,
-            allow_channel_compaction: true,
-            conflation_interval: Duration::ZERO,
-            conflation_interval_max: seconds(60),
-            no_echo: false,
-            allow_subscribe_for_client: true,
-            allow_subscribe_for_anonymous: true,
-            allow_publish_for_client: true,
-            allow_publish_for_subscriber: true,
-            allow_publish_for_anonymous: true,
-            allow_presence_for_client: true,
-            allow_presence_for_subscriber: true,
-            allow_presence_for_anonymous: true,
-            allow_history_for_client: true,
-            allow_history_for_subscriber: true,
-            allow_history_for_anonymous: true,
-            allow_user_limited_channels: true,
-            ..Self::default()
-        }
-    }
 }

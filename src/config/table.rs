@@ -4,8 +4,9 @@
 //! value, `gen-config`, the environment name and `docs/CONFIG.md`: nothing about an option is said twice.
 
 use super::{
+    duration,
     node::{Node, Value},
-    rules::Rule,
+    rules::{Rule, Zero},
     settings::Namespace,
 };
 
@@ -102,6 +103,25 @@ pub fn read<V: OptionValue>(value: &Value, rule: &Rule) -> Result<V, String> {
     V::read(value).filter(|it| it.obeys(rule)).ok_or_else(|| rule.allowed(V::KIND))
 }
 
+/// The same for an option with this default: where zero stands for something else, it is read as that.
+pub fn read_or<V: OptionValue>(value: &Value, rule: &Rule, default: V) -> Result<V, String> {
+    match rule.zero().filter(|_| is_zero(value, V::KIND)) {
+        Some(Zero::Default) => Ok(default),
+        Some(Zero::Most(most)) => read(&Value::Int(most.into()), rule),
+        None => read(value, rule),
+    }
+}
+
+fn is_zero(value: &Value, kind: Kind) -> bool {
+    match value {
+        Value::Int(0) => true,
+        Value::Text(text) => {
+            kind == Kind::Duration && duration::parse(text).is_some_and(|time| time.is_zero())
+        }
+        _ => false,
+    }
+}
+
 /// The option `name` of a section.
 pub fn option(section: &dyn Section, name: &str) -> Option<&'static Opt> {
     section.options().into_iter().find(|option| option.name == name)
@@ -152,7 +172,7 @@ macro_rules! sections {
             #[allow(unused_variables, reason = "a section may have no options of its own")]
             fn set(&mut self, name: &str, value: &$crate::config::node::Value) -> Result<(), String> {
                 match name {
-                    $( stringify!($field) => self.$field = $crate::config::table::read(value, &$rule)?, )*
+                    $( stringify!($field) => self.$field = $crate::config::table::read_or(value, &$rule, $default)?, )*
                     _ => unreachable!("callers look names up in options()"),
                 }
                 #[allow(unreachable_code, reason = "likewise")]

@@ -51,7 +51,7 @@ fn errors_say_where_what_and_how_to_mend() {
         &[
             r#"c.toml:2:8: http_server.port = "8000": must be an integer from 0 to 65535"#,
             r#"c.toml:3:2: unknown key "clientt"; did you mean "client"?"#,
-            r#"c.toml:5:9: log.level = "loud": must be "debug" or "info" or "warn" or "error" or "none""#,
+            r#"c.toml:5:9: log.level = "loud": must be "trace" or "debug" or "info" or "warn" or "error" or "fatal" or "none""#,
         ],
     );
     bad(
@@ -60,7 +60,7 @@ fn errors_say_where_what_and_how_to_mend() {
             "client:\n  ping_interval: 25\n  insecure: yes\nmesh: 7\nhttp_api: {key: 5}\nzzzzzzzz: 1\n",
         ),
         &[
-            r#"c.yaml:2:18: client.ping_interval = 25: must be a duration from 1ms to 24h such as "25s", "1h30m" or "500ms""#,
+            r#"c.yaml:2:18: client.ping_interval = 25: must be a duration from 1ms to 24h such as "25s", "1h30m" or "500ms", "0s" for the default, or "-1s" for none"#,
             r#"c.yaml:3:13: client.insecure = "yes": must be true or false"#,
             "c.yaml:4:7: mesh = 7: must be a section",
             // What is found is not repeated: it may be the key itself.
@@ -85,7 +85,7 @@ fn errors_say_where_what_and_how_to_mend() {
             ("PATH", "x"),
         ]),
         &[
-            r#"environment CORECAST_CLIENT_PING_INTERVAL: client.ping_interval = "25": must be a duration from 1ms to 24h such as "25s", "1h30m" or "500ms""#,
+            r#"environment CORECAST_CLIENT_PING_INTERVAL: client.ping_interval = "25": must be a duration from 1ms to 24h such as "25s", "1h30m" or "500ms", "0s" for the default, or "-1s" for none"#,
             r#"environment CORECAST_HTTP_SERVR_PORT: no such variable; did you mean "CORECAST_HTTP_SERVER_PORT"?"#,
         ],
     );
@@ -185,7 +185,7 @@ fn texts_become_values_of_their_key() {
     assert_eq!(settings.client.allowed_origins, ["*"]);
     assert_eq!((settings.http_api.key.as_str(), settings.node.name.as_str()), ("007", "7"));
     assert_eq!(settings.runtime.cores, Cores::List(vec![1]));
-    assert_eq!(settings.client.ping_interval, Duration::from_secs(60));
+    assert_eq!(settings.client.ping_interval, OrOff::on(Duration::from_secs(60)));
     assert_eq!(settings.channel.without_namespace.history_size, 1);
     assert_eq!(settings.mesh.credit, 5);
     assert_eq!(settings.http_server.address, "127.0.0.1");
@@ -433,17 +433,97 @@ fn limits_of_options() {
     check("runtime.backend", &["auto", "ring", "poll"], &["", "epoll"]);
     check("runtime.listen_backlog", &["1", "65535"], &["0", "65536"]);
     check("runtime.turn_time_max", &["1us", "1s"], &["999ns", "1001ms"]);
-    check("client.queue_max_size", &["1", "4294967296"], &["0", "4294967297"]);
-    check("client.channel_limit", &["1", "1000000"], &["0", "1000001"]);
-    check("client.stale_close_delay", &["1ms", "24h"], &["0s", "999us", "24h1ns"]);
-    check("channel.max_length", &["1", "65535"], &["0", "65536"]);
-    check("channel.private_prefix", &["$", "1234567890abcdef"], &["", "1234567890abcdefg"]);
+    check("client.held_max_size", &["1", "4294967296"], &["0", "4294967297"]);
+    check("client.queue_max_size", &["0", "1", "4294967296"], &["-1", "4294967297"]);
+    check("client.channel_limit", &["0", "1", "1000000"], &["-1", "1000001"]);
+    check(
+        "client.ping_interval",
+        &["9s", "24h", "0s", "0", "-1", "-1s", "-5ms"],
+        &["999us", "24h1ns", "-", "-x"],
+    );
+    check("client.pong_timeout", &["1ms", "0s", "-1ns"], &["999us", "-1x"]);
+    check("client.stale_close_delay", &["1ms", "24h", "0s"], &["999us", "24h1ns", "-1s"]);
+    check("client.history_max_publication_limit", &["0", "1", "1000000"], &["1000001"]);
+    check("channel.max_length", &["0", "1", "65535"], &["65536"]);
+    check("channel.server_max_length", &["1", "65535"], &["0", "65536"]);
+    check("channel.private_prefix", &["", "$", "1234567890abcdef"], &["1234567890abcdefg"]);
     check("http_api.error_mode", &["", "transport"], &["http"]);
-    check("log.level", &["debug", "none"], &["trace", ""]);
+    check("log.level", &["debug", "none", "trace", "fatal"], &["loud", ""]);
     check("websocket.frame_size_target", &["1", "1048576"], &["0", "1048577"]);
     check("websocket.handler_prefix", &["/a"], &["a", "/", "/a/"]);
     check("shutdown.timeout", &["0s", "0", "1ms", "24h"], &["999us", "25h"]);
     check("http_server.address", &["", "::", "1.2.3.4"], &["example.com", "1.2.3.4:80"]);
+}
+
+/// Centrifugo writes zeros, nulls and empty texts where nothing was said.
+#[test]
+fn what_stands_for_nothing_said() {
+    #[track_caller]
+    fn same(zeros: &str) {
+        assert_eq!(good(file("c.json", zeros)), Settings::default(), "{zeros}");
+    }
+    same(
+        r#"{"client":{"ping_interval":"0s","pong_timeout":0,"stale_close_delay":"0s","channel_limit":0,
+        "queue_max_size":0,"channel_position_check_delay":"0s","allowed_origins":null},
+        "http_server":{"trusted_proxies":null},"channel":{"max_length":0,"history_meta_ttl":"0s","namespaces":null,
+        "without_namespace":{"allowed_delta_types":null,"shared_poll":{"refresh_interval":"0s","refresh_batch_size":0,
+        "max_keys_per_connection":0,"channel_shutdown_delay":"0s","track_expired_extra_delay":"0s"}},
+        "proxy":{"shared_poll_refresh":{"timeout":"0s","http":{"static_headers":null}}}},
+        "websocket":{"message_size_limit":0,"write_timeout":"0s"},"http_stream":{"max_request_body_size":0},
+        "sse":{"max_request_body_size":0},"emulation":{"max_request_body_size":0},
+        "uni_websocket":{"message_size_limit":0},"uni_sse":{"max_request_body_size":0},
+        "uni_http_stream":{"max_request_body_size":0},"uni_grpc":{"max_receive_message_size":0}}"#,
+    );
+    let settings = good(file(
+        "c.json",
+        r#"{"client":{"history_max_publication_limit":0,"recovery_max_publication_limit":0,"ping_interval":-1},
+        "shared_poll":{"concurrency_limit":0},
+        "channel":{"private_prefix":"","namespace_boundary":"","user_boundary":"","user_separator":""}}"#,
+    ));
+    let client = &settings.client;
+    let limits = (client.history_max_publication_limit, client.recovery_max_publication_limit);
+    assert_eq!((limits, settings.shared_poll.concurrency_limit), ((1_000_000, 1_000_000), 1024));
+    // Without pings there is no timeout to be longer than.
+    assert_eq!((client.ping_interval, client.pong_timeout), (OrOff(None), OrOff::on(Duration::from_secs(8))));
+    assert_eq!((client.ping_interval.ms(), client.pong_timeout.ms()), (0, 8_000));
+    let channel = &settings.channel;
+    for mark in [
+        &channel.private_prefix,
+        &channel.namespace_boundary,
+        &channel.user_boundary,
+        &channel.user_separator,
+    ] {
+        assert_eq!(mark, "");
+    }
+}
+
+#[test]
+fn options_that_only_tune_are_named_and_change_nothing() {
+    let loaded = load(file(
+        "c.json",
+        r#"{"client":{"concurrency":8,"presence_update_interval":"10s"},"node":{"info_metrics_aggregate_interval":"60s"},
+        "channel":{"namespaces":[{"name":"ab","keep_latest_publication":true}]}}"#,
+    ))
+    .unwrap();
+    let named =
+        "client.concurrency client.presence_update_interval channel.namespaces.ab.keep_latest_publication";
+    assert!(loaded.warnings.iter().any(|it| it.ends_with(named)), "{:?}", loaded.warnings);
+    assert_eq!(loaded.passed_over, ["node.info_metrics_aggregate_interval"]);
+    assert_eq!(loaded.settings.client, Settings::default().client);
+}
+
+#[test]
+fn channels_of_users_are_streams() {
+    let of = |kind: &str| {
+        sets(&[
+            "client.subscribe_to_user_personal_channel.enabled=true",
+            &format!("channel.without_namespace.subscription_type={kind}"),
+            "channel.without_namespace.map.mode=persistent",
+        ])
+    };
+    let errors = load(of("map")).unwrap_err().to_string();
+    assert!(errors.contains("must be of subscription_type \"stream\""), "{errors}");
+    good(sets(&["client.subscribe_to_user_personal_channel.enabled=true"]));
 }
 
 #[test]
@@ -466,6 +546,8 @@ fn what_is_shown_loads_back() {
             1 => Cores::Count(u.int_in_range(1..=128)?),
             _ => Cores::List(vec![u.int_in_range(0..=9)?, 10]),
         };
+        settings.client.pong_timeout =
+            *u.choose(&[OrOff(None), OrOff::on(Duration::from_secs(1)), settings.client.pong_timeout])?;
         settings.client.stale_close_delay =
             Duration::from_nanos(u.int_in_range(1_000_000..=86_400_000_000_000)?);
         for index in 0..u.int_in_range(0..=3)? {

@@ -75,6 +75,50 @@ impl OptionValue for Duration {
     }
 }
 
+/// A time, or none at all: that is written as a negative one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrOff(pub Option<Duration>);
+
+impl OrOff {
+    #[must_use]
+    pub const fn on(time: Duration) -> Self {
+        Self(Some(time))
+    }
+
+    /// In milliseconds; 0: off.
+    #[must_use]
+    pub fn ms(self) -> u64 {
+        self.0.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl OptionValue for OrOff {
+    const KIND: Kind = Kind::Duration;
+
+    fn read(value: &Value) -> Option<Self> {
+        if is_negative(value) { Some(Self(None)) } else { Duration::read(value).map(Self::on) }
+    }
+
+    fn show(&self) -> Value {
+        self.0.map_or_else(|| Value::text("-1s"), |time| time.show())
+    }
+
+    fn obeys(&self, rule: &Rule) -> bool {
+        self.0.is_none_or(|time| rule.allows_duration(time))
+    }
+}
+
+/// Whatever its unit, and whether it has one.
+fn is_negative(value: &Value) -> bool {
+    match value {
+        Value::Int(it) => *it < 0,
+        Value::Text(text) => text
+            .strip_prefix('-')
+            .is_some_and(|rest| rest.parse::<u64>().is_ok() || duration::parse(rest).is_some()),
+        _ => false,
+    }
+}
+
 impl OptionValue for String {
     const KIND: Kind = Kind::Text;
 
@@ -100,6 +144,8 @@ impl OptionValue for Vec<String> {
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::List(items) => items.iter().map(|item| String::read(&item.value)).collect(),
+            // As a list that was never made is written.
+            Value::Null => Some(Self::new()),
             _ => None,
         }
     }
@@ -121,9 +167,12 @@ impl OptionValue for Headers {
     const KIND: Kind = Kind::Headers;
 
     fn read(value: &Value) -> Option<Self> {
-        let Value::Map(entries) = value else { return None };
         let one = |entry: &Entry| Some((entry.key.clone(), String::read(&entry.node.value)?));
-        entries.iter().map(one).collect::<Option<_>>().map(Self)
+        match value {
+            Value::Map(entries) => entries.iter().map(one).collect::<Option<_>>().map(Self),
+            Value::Null => Some(Self::default()),
+            _ => None,
+        }
     }
 
     fn show(&self) -> Value {

@@ -20,9 +20,9 @@ impl Stderr {
         Self {
             least: match level {
                 "none" => None,
-                "debug" => Some(Level::Debug),
+                "trace" | "debug" => Some(Level::Debug),
                 "warn" => Some(Level::Warn),
-                "error" => Some(Level::Error),
+                "error" | "fatal" => Some(Level::Error),
                 _ => Some(Level::Info),
             },
         }
@@ -66,6 +66,8 @@ mod tests {
             ("info", Some(Level::Info)),
             ("warn", Some(Level::Warn)),
             ("error", Some(Level::Error)),
+            ("trace", Some(Level::Debug)),
+            ("fatal", Some(Level::Error)),
             ("none", None),
         ] {
             let log = Stderr::new(setting);

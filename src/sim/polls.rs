@@ -15,7 +15,7 @@ use crate::{
             PollSet,
         },
     },
-    config::{ChannelOptions, Namespace, Poll, PollMode, Settings, SubscriptionType},
+    config::{ChannelOptions, Namespace, OrOff, Poll, PollMode, Settings, SubscriptionType},
     model::{ConnKey, Now, Protocol},
     stdx::{rng::Rng, slab::Key},
     wire::client::{ServerMessage, ServerPush, ServerReply, decode_replies},
@@ -90,7 +90,7 @@ struct World {
 fn settings(queue_max_size: usize) -> Settings {
     let mut settings = Settings::default();
     settings.client.insecure = true;
-    settings.client.ping_interval = Duration::from_secs(3600);
+    settings.client.ping_interval = OrOff::on(Duration::from_secs(3600));
     settings.mesh.queue_max_size = queue_max_size;
     let named = |name: &str, mode| Namespace {
         name: name.into(),

@@ -1,6 +1,10 @@
 //! Configurations written for Centrifugo v6: started as they are, checked, and brought along.
 
-use crate::{client::WebSocket, http, server::Server};
+use crate::{
+    client::{Frame, WebSocket},
+    http,
+    server::Server,
+};
 use std::{
     fs,
     path::PathBuf,
@@ -9,6 +13,9 @@ use std::{
 
 /// Every key that both have, and some that ask for nothing.
 const THEIRS: &str = include_str!("data/centrifugo.json");
+
+/// Everything that Centrifugo has, as its `defaultconfig` writes it.
+const THEIR_DEFAULTS: &str = include_str!("data/centrifugo-defaults.json");
 
 /// A file of a test's own, gone with it.
 struct Scratch(PathBuf);
@@ -70,7 +77,53 @@ fn a_configuration_of_shared_keys_starts_unchanged() {
     let (code, out, err) = run(&["check-config", "--config", config.name()]);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("passed over, as they ask for nothing: ") && out.contains(" admin "), "{out}");
+    assert!(out.contains("without effect here, as nothing needs it: client.concurrency channel."), "{out}");
     serves(config.name());
+}
+
+#[test]
+fn their_defaults_written_out_start_unchanged() {
+    let config = Scratch::file("defaults.json", THEIR_DEFAULTS);
+    let (code, out, err) = run(&["check-config", "--config", config.name()]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(!out.contains("without effect"), "{out}");
+    let own =
+        ["--set", "http_server.address=127.0.0.1", "--set", "http_server.port=0", "--set", "runtime.cores=1"];
+    let server = Server::spawn(corecast(&[&["serve", "--config", config.name()][..], &own].concat()));
+    let mut client = WebSocket::open(&server);
+    client.text(r#"{"id":1,"connect":{}}"#);
+    assert_eq!(client.close(), (3501, "bad request".into()), "nobody is let in");
+    assert_eq!(http::get(&server, "/health").0, 404);
+    assert_eq!(http::post(&server, "/api/info", "{}").0, 401);
+    let (code, _, err) = run(&["migrate", config.name()]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.ends_with("nothing is lost\n"), "{err}");
+}
+
+/// What clients are told of pings, and what comes of it when they keep still.
+#[test]
+fn pings_and_pongs_can_be_off() {
+    let start = |own: [&str; 2]| {
+        let all = ["client.allow_anonymous_connect_without_token=true", "runtime.cores=1", own[0], own[1]];
+        let server = Server::start(&all);
+        let (client, reply) = WebSocket::connected(&server);
+        (server, client, reply)
+    };
+    let ping = Frame::Text("{}".into());
+
+    let (_server, mut client, reply) = start(["client.ping_interval=1s", "client.pong_timeout=-1"]);
+    assert!(reply.ends_with(r#","ping":1}}"#), "{reply}");
+    assert_eq!([client.frame(), client.frame()], [ping, Frame::Text("{}".into())], "and nobody minds");
+
+    let (_server, mut client, reply) = start(["client.ping_interval=-1s", "client.pong_timeout=8s"]);
+    assert!(!reply.contains("ping") && !reply.contains("pong"), "{reply}");
+    client.text("{}");
+    assert_eq!(client.close(), (3501, "bad request".into()), "a pong without a ping");
+
+    let (_server, mut client, reply) = start(["client.ping_interval=1s", "client.pong_timeout=200ms"]);
+    assert!(reply.ends_with(r#","ping":1,"pong":true}}"#), "{reply}");
+    assert_eq!(client.line(), "{}");
+    assert_eq!(client.close(), (3012, "no pong".into()));
 }
 
 #[test]
@@ -82,7 +135,7 @@ fn a_migrated_configuration_starts_in_every_format() {
         assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
         assert!(err.contains("keys mean the same") && err.ends_with("nothing is lost\n"), "{err}");
         let text = fs::read_to_string(&ours.0).expect("the new file");
-        assert!(!text.contains("admin") && !text.contains("proxy"), "{text}");
+        assert!(!text.contains("admin") && !text.contains("127.0.0.1:1/connect"), "{text}");
         serves(ours.name());
         // What was written is not written over.
         assert_eq!(run(&["migrate", theirs.name(), "--output", ours.name()]).0, Some(1));
@@ -110,7 +163,7 @@ fn what_is_not_supported_is_named() {
     let (code, out, err) = run(&["migrate", config.name()]);
     assert_eq!(code, Some(2), "{err}");
     assert!(named.iter().all(|key| err.contains(&format!("{key} is a Centrifugo option"))), "{err}");
-    assert!(err.ends_with("4 things are lost\n"), "{err}");
+    assert!(err.ends_with("3 things are lost\n"), "{err}");
     let kept = Scratch::file("kept.json", &out);
     assert_eq!(run(&["check-config", "--config", kept.name()]).0, Some(0), "{out}");
     assert!(out.contains("\"history_size\": 1") && !out.contains("redis"), "{out}");

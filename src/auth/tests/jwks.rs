@@ -30,6 +30,7 @@ fn by_endpoint(endpoint: &str) -> Verifier {
     verifier(|client| {
         client.token.jwks_public_endpoint = endpoint.into();
         client.token.issuer_regex = "^https://id/(?P<realm>[a-z]+)$".into();
+        client.token.insecure_skip_jwks_endpoint_safety_check = true;
     })
 }
 
@@ -157,9 +158,18 @@ fn an_endpoint_must_be_one() {
     for bad in ["id/keys", "https://{{realm}}/keys", "https://id/{{other}}", "https://id/{{realm"] {
         let mut client = Client::default();
         client.token.jwks_public_endpoint = bad.into();
-        client.token.issuer_regex = "^(?P<realm>[a-z]+)$".into();
+        client.token.issuer_regex = "^(?P<realm>ours|theirs)$".into();
         let problems = check(&client);
         assert_eq!(problems.len(), 1, "{bad}");
         assert_eq!(problems[0].0, "client.token.jwks_public_endpoint");
+    }
+    for (group, skip, good) in [("ours|theirs", false, true), (".+", false, false), (".+", true, true)] {
+        let mut client = Client::default();
+        client.token.jwks_public_endpoint = "https://id/{{realm}}".into();
+        client.token.issuer_regex = format!("^(?P<realm>{group})$");
+        client.token.insecure_skip_jwks_endpoint_safety_check = skip;
+        let problems = check(&client);
+        assert_eq!(problems.is_empty(), good, "{group}: {problems:?}");
+        assert!(problems.iter().all(|(key, _)| key == "client.token.jwks_public_endpoint"));
     }
 }

@@ -57,6 +57,17 @@ fn resolve_table() {
 }
 
 #[test]
+fn what_holds_for_all_namespaces_holds_where_they_say_nothing() {
+    let mut channel = namespaces().settings().clone();
+    channel.publication_data_format = DataFormat::Json;
+    channel.namespaces[0].options.publication_data_format = DataFormat::Binary;
+    let namespaces = Namespaces::new(&channel);
+    let format = |channel: &str| namespaces.resolve(channel).map(|options| options.publication_data_format);
+    assert_eq!(format("news:a"), Ok(DataFormat::Binary));
+    assert_eq!((format("chat:a"), format("a")), (Ok(DataFormat::Json), Ok(DataFormat::Json)));
+}
+
+#[test]
 fn check_name_table() {
     #[track_caller]
     fn check(channel: &str, want: Result<(), ErrorCode>) {

@@ -330,8 +330,9 @@ impl Core {
             return (0, false);
         }
         let client = &self.settings.client;
-        let seconds = u32::try_from(client.ping_interval.as_secs()).unwrap_or(u32::MAX);
-        (seconds, seconds > 0 && !client.pong_timeout.is_zero() && !bare)
+        let seconds = client.ping_interval.ms() / 1000;
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        (seconds, seconds > 0 && client.pong_timeout.ms() > 0 && !bare)
     }
 }
 

@@ -9,6 +9,9 @@ use crate::{
     wire::client::{self, Dialect, Reply},
 };
 
+/// How long clients get where pings are not answered.
+const PATIENCE_MS: u64 = 8_000;
+
 /// An empty WebSocket ping frame.
 const WEBSOCKET_PING: [u8; 2] = [0x89, 0];
 
@@ -33,12 +36,22 @@ impl Core {
         Step::Done
     }
 
+    /// 0: there are no pings.
     fn ping_interval_ms(&self) -> u64 {
-        u64::try_from(self.settings.client.ping_interval.as_millis()).unwrap_or(u64::MAX)
+        self.settings.client.ping_interval.ms()
     }
 
+    /// 0: nobody is to answer them.
     fn pong_timeout_ms(&self) -> u64 {
-        u64::try_from(self.settings.client.pong_timeout.as_millis()).unwrap_or(u64::MAX)
+        self.settings.client.pong_timeout.ms()
+    }
+
+    /// How long clients get once more when this server has made them wait.
+    pub(in crate::broker) fn patience_ms(&self) -> u64 {
+        match self.pong_timeout_ms() {
+            0 => PATIENCE_MS,
+            timeout_ms => timeout_ms,
+        }
     }
 
     /// Puts the session's earliest deadline into the wheel, unless an entry that fires no later is there.
@@ -60,7 +73,7 @@ impl Core {
         let conn = Key::from_bits(bits);
         let now_ms = self.now.ms;
         let grace_until_ms = self.grace_until_ms;
-        let pong_timeout_ms = self.pong_timeout_ms();
+        let patience_ms = self.patience_ms();
         let Some(session) = self.sessions.get_mut(conn) else { return };
         if session.wheel_ms > now_ms {
             // An entry that was overtaken by an earlier one.
@@ -74,7 +87,7 @@ impl Core {
             } else if waits || now_ms < grace_until_ms {
                 // For this server, whose questions have a deadline of their own, or its connect lies unread in
                 // the socket since the server stood still: 3502 would tell the client never to come back.
-                session.due_ms = grace_until_ms.max(now_ms + pong_timeout_ms);
+                session.due_ms = grace_until_ms.max(now_ms + patience_ms);
             } else {
                 let refused = session.state == State::Refused;
                 self.end(conn, if refused { Disconnect::CONNECTION_CLOSED } else { Disconnect::STALE });
@@ -82,7 +95,7 @@ impl Core {
         } else if session.pong_due_ms != 0 && session.pong_due_ms <= now_ms {
             if session.held.is_some() {
                 // Its answer may stand behind the commands this core makes wait.
-                session.pong_due_ms = now_ms + pong_timeout_ms;
+                session.pong_due_ms = now_ms + patience_ms;
             } else if now_ms < grace_until_ms {
                 // The server itself stood still: its clients' answers may lie unread in the sockets.
                 session.pong_due_ms = grace_until_ms;

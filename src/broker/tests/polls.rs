@@ -10,7 +10,7 @@ use crate::{
             PollSet,
         },
     },
-    config::{ChannelOptions, Namespace, Poll, PollMode, Settings, SubscriptionType},
+    config::{ChannelOptions, Namespace, OrOff, Poll, PollMode, Settings, SubscriptionType},
     model::{ConnKey, ErrorCode},
 };
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn settings() -> Settings {
         },
         ..Namespace::default()
     };
-    settings.client.ping_interval = Duration::from_secs(3600);
+    settings.client.ping_interval = OrOff::on(Duration::from_secs(3600));
     let seconds = Duration::from_secs;
     let second =
         Poll { refresh_interval: seconds(1), track_expired_extra_delay: seconds(2), ..Poll::default() };

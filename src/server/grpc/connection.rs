@@ -60,12 +60,13 @@ pub(super) async fn serve(gateway: Arc<Gateway>, stream: TcpStream, peer: Socket
         move |request| consume::answer(Arc::clone(&gateway), peer, InUse::of(&usage), request)
     });
     let settings = &gateway.settings;
+    let beats = settings.client.ping_interval.0.zip(settings.client.pong_timeout.0);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         // A peer that has vanished answers no ping.
-        .keep_alive_interval(settings.client.ping_interval)
-        .keep_alive_timeout(settings.client.pong_timeout.max(Duration::from_secs(1)))
+        .keep_alive_interval(beats.map(|(interval, _)| interval))
+        .keep_alive_timeout(beats.map_or(Duration::ZERO, |(_, timeout)| timeout).max(Duration::from_secs(1)))
         .max_concurrent_streams(settings.uni_grpc.max_concurrent_streams)
         .max_header_list_size(HEADERS_MAX)
         .max_send_buf_size(SEND_BUFFER);

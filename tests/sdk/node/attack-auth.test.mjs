@@ -311,6 +311,7 @@ describe('JWKS', () => {
     server = await guarded({
       jwks_public_endpoint: `http://127.0.0.1:${endpoint.address().port}/{{realm}}`,
       issuer_regex: '^https://id[.]example/(?P<realm>[a-z]+)$',
+      insecure_skip_jwks_endpoint_safety_check: true,
       hmac_secret_key: SECRET,
     });
   });

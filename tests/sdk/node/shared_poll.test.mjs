@@ -91,7 +91,7 @@ before(async () => {
         poll('plain', { refresh_batch_size: 10 }),
         poll('versioned', { mode: 'versioned' }),
         poll('slow', { mode: 'versioned', refresh_interval: '300s' }),
-        poll('few', { max_keys_per_connection: 2, track_expired_extra_delay: '0s' }),
+        poll('few', { max_keys_per_connection: 2, track_expired_extra_delay: '1ms' }),
       ],
     },
   });
