@@ -64,7 +64,7 @@ pub fn post(server: &Server, path: &str, body: &str) -> (u16, String) {
     (answer.status, answer.body)
 }
 
-fn posted(path: &str, fields: &str, body: &str) -> String {
+pub fn posted(path: &str, fields: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: test\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
