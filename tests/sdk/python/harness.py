@@ -206,14 +206,21 @@ class Proxy:
 class Room(SubscriptionEventHandler):
     def __init__(self, peer):
         self.peer, self.publications, self.data = peer, [], []
-        self.subscribed, self.unsubscribed, self.joined, self.left = [], [], [], []
+        self.subscribing, self.subscribed, self.unsubscribed = [], [], []
+        self.joined, self.left, self.errors = [], [], []
 
     async def on_publication(self, ctx):
         self.publications.append(ctx.pub)
         self.data.append(self.peer.unpack(ctx.pub.data))
 
+    async def on_subscribing(self, ctx):
+        self.subscribing.append(ctx)
+
     async def on_subscribed(self, ctx):
         self.subscribed.append(ctx)
+
+    async def on_error(self, ctx):
+        self.errors.append(ctx)
 
     async def on_unsubscribed(self, ctx):
         self.unsubscribed.append(ctx)
@@ -226,8 +233,12 @@ class Room(SubscriptionEventHandler):
 
 
 class Peer(ClientEventHandler):
+    """A client. `server_subs`, `heard` and so on are about subscriptions the server makes: contexts by channel, (channel, data), …"""
+
     def __init__(self, url, protobuf, **more):
         self.protobuf, self.id = protobuf, None
+        self.server_subs, self.server_unsubscribed, self.heard = {}, [], []
+        self.server_joined, self.server_left = [], []
         self.connecting, self.disconnected, self.errors = [], [], []
         self.client = Client(
             url,
@@ -256,6 +267,21 @@ class Peer(ClientEventHandler):
 
     async def on_error(self, ctx):
         self.errors.append(ctx)
+
+    async def on_subscribed(self, ctx):
+        self.server_subs.setdefault(ctx.channel, []).append(ctx)
+
+    async def on_unsubscribed(self, ctx):
+        self.server_unsubscribed.append(ctx.channel)
+
+    async def on_publication(self, ctx):
+        self.heard.append((ctx.channel, self.unpack(ctx.pub.data)))
+
+    async def on_join(self, ctx):
+        self.server_joined.append((ctx.channel, ctx.info.client))
+
+    async def on_leave(self, ctx):
+        self.server_left.append((ctx.channel, ctx.info.client))
 
     async def connect(self):
         await self.client.connect()

@@ -6,7 +6,7 @@ import pytest
 from centrifuge import CentrifugeError
 from centrifuge.exceptions import ReplyError
 from centrifuge.types import StreamPosition
-from harness import until
+from harness import Peer, Server, until
 
 
 async def test_connect_gives_a_client_id(peer):
@@ -191,3 +191,18 @@ async def test_more_missed_than_kept_is_told(server, proxy, peer, channel):
     await server.publish(name, 11)
     await until(lambda: len(room.data) == 2, "live again")
     assert room.data == [1, 11]
+
+
+async def test_pings_keep_a_connection_and_the_end_of_the_server_is_told():
+    running = Server({"allow_anonymous_connect_without_token": True, "ping_interval": "1s", "pong_timeout": "500ms"})
+    peers = [await Peer(running.ws, protobuf).connect() for protobuf in (False, True)]
+    # Some intervals: who answers no ping is cut within one.
+    await asyncio.sleep(2.5)
+    for one in peers:
+        assert (await one.client.presence_stats("chat:x")).num_clients == 0
+        assert len(one.connecting) == 1
+    stopping = asyncio.create_task(asyncio.to_thread(running.stop))
+    await until(lambda: all(one.connecting[-1].code == 3001 for one in peers), "told that the server ends")
+    for one in peers:
+        await one.client.disconnect()
+    await stopping
