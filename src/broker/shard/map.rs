@@ -2,7 +2,7 @@
 //!
 //! Bounded in number by `map.keys_max`, which whoever inserts looks at. No time here but what is handed in.
 
-use crate::model::Publication;
+use crate::model::{ClientInfo, Publication};
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
@@ -19,6 +19,8 @@ pub struct Map {
     due: BTreeSet<(u64, Box<str>)>,
     /// How many subscribers stand behind an entry, where the server keeps them.
     holders: BTreeMap<Box<str>, u32>,
+    /// Entries that are held and not there, as there was no room for them, and whose they are.
+    hidden: BTreeMap<Box<str>, Arc<ClientInfo>>,
     /// A timer for the next expiry is running.
     pub armed: bool,
 }
@@ -187,8 +189,19 @@ impl Map {
         let last = *count == 0;
         if last {
             self.holders.remove(key);
+            self.hidden.remove(key);
         }
         last
+    }
+
+    /// There is no room for an entry that is held.
+    pub fn hide(&mut self, key: Box<str>, info: Arc<ClientInfo>) {
+        self.hidden.insert(key, info);
+    }
+
+    /// One there was no room for; the caller sees whether there is now.
+    pub fn unhide(&mut self) -> Option<(Box<str>, Arc<ClientInfo>)> {
+        self.hidden.pop_first()
     }
 
     /// Nobody stands behind any entry.
@@ -213,6 +226,8 @@ impl Map {
             .map(|(key, entry)| (entry.expires_ms, key.clone()))
             .collect();
         assert_eq!(due, self.due, "entries and their expiries");
+        let waits = |key: &str| self.holders.contains_key(key) && !self.entries.contains_key(key);
+        assert!(self.hidden.keys().all(|key| waits(key)), "what waits for room is held and not there");
         assert!(self.armed || self.due.is_empty(), "an entry that never expires");
         if let Some(order) = &self.order {
             let placed = self.entries.iter().map(|(key, entry)| (score_of(&entry.publication), key.clone()));
@@ -252,7 +267,7 @@ fn collect<'a>(entries: impl Iterator<Item = (&'a str, &'a Entry)>, page: Page<'
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Extra;
+    use crate::model::{ClientId, Extra};
 
     fn publication(offset: u64, score: i64) -> Arc<Publication> {
         let extra = Some(Box::new(Extra { score, ..Extra::default() }));
@@ -351,7 +366,16 @@ mod tests {
         let mut map = Map::default();
         assert!(!map.let_go("a"));
         assert_eq!([map.hold("a"), map.hold("a"), map.hold("b")], [true, false, true]);
+        let info = ClientInfo {
+            user: "".into(),
+            client: ClientId::from_random(7),
+            conn_info: None,
+            chan_info: None,
+        };
+        map.hide("a".into(), Arc::new(info));
+        map.invariants();
         assert_eq!([map.let_go("a"), map.let_go("a"), map.let_go("a")], [false, true, false]);
+        assert!(map.unhide().is_none(), "who has gone waits no more");
         assert!(map.is_held());
     }
 }

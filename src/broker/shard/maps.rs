@@ -148,6 +148,7 @@ impl Shard {
             while let Some(key) = due(self) {
                 let _ = self.map_change(owned, &MapSet::removal(key), 0, now, out);
             }
+            self.show_hidden(owned, now, out);
             let map = self.channels.get_mut(owned).and_then(|channel| channel.map.as_deref_mut());
             map.into_iter().for_each(|map| map.armed = false);
             self.arm_keys(owned);
@@ -249,6 +250,7 @@ impl Shard {
         }
         forward(owned, channel, &Forward::Gap, out);
         self.keep_stream(owned, now.ms);
+        self.show_hidden(owned, now, out);
     }
 
     // ---- who is in other channels, as maps ----
@@ -305,11 +307,7 @@ impl Shard {
         match (present, turned) {
             (true, true) if known => map.expire_at(&key, u64::MAX),
             (true, true) => {
-                let publication =
-                    Publication { info: Some(Arc::clone(info)), json: true, ..Publication::default() };
-                let set = MapSet { publication, ..MapSet::of(key) };
-                // One that does not fit is not shown.
-                let _ = self.map_change(owned, &set, u64::MAX, now, out);
+                self.show_present(owned, key, info, now, out);
             }
             (false, true) if whose == Presence::User && map_rules.key_ttl_ms > 0 => {
                 map.expire_at(&key, now.ms.saturating_add(map_rules.key_ttl_ms));
@@ -317,10 +315,40 @@ impl Shard {
             }
             (false, true) if known => {
                 let _ = self.map_change(owned, &MapSet::removal(key), 0, now, out);
+                self.show_hidden(owned, now, out);
             }
             _ => {}
         }
         self.keep_stream(owned, now.ms);
+    }
+
+    /// Gives who is present an entry. False: there is no room, and it waits for some.
+    fn show_present(
+        &mut self,
+        owned: OwnedKey,
+        key: Box<str>,
+        info: &Arc<ClientInfo>,
+        now: Now,
+        out: &mut dyn Outgoing,
+    ) -> bool {
+        let publication = Publication { info: Some(Arc::clone(info)), json: true, ..Publication::default() };
+        let set = MapSet { publication, ..MapSet::of(key) };
+        let is_shown = self.map_change(owned, &set, u64::MAX, now, out).is_ok();
+        if !is_shown && let Some(map) = self.channels.get_mut(owned).and_then(|it| it.map.as_deref_mut()) {
+            map.hide(set.key, Arc::clone(info));
+        }
+        is_shown
+    }
+
+    /// Entries have gone: who waits for room gets it.
+    fn show_hidden(&mut self, owned: OwnedKey, now: Now, out: &mut dyn Outgoing) {
+        loop {
+            let map = self.channels.get_mut(owned).and_then(|channel| channel.map.as_deref_mut());
+            let Some((key, info)) = map.and_then(Map::unhide) else { return };
+            if !self.show_present(owned, key, &info, now, out) {
+                return;
+            }
+        }
     }
 
     /// Where the namespace says so, the entry of a client that went goes with it.

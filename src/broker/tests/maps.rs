@@ -43,7 +43,15 @@ pub(super) fn settings() -> Settings {
         named("few", open(SubscriptionType::Map, Map { keys_max: 2, ..map(MapMode::Persistent) })),
         named("ranks", open(SubscriptionType::Map, Map { ordered: true, ..kept.clone() })),
         named("clients", open(SubscriptionType::MapClients, kept.clone())),
-        named("users", open(SubscriptionType::MapUsers, kept)),
+        named("users", open(SubscriptionType::MapUsers, kept.clone())),
+        named("tight", open(SubscriptionType::MapClients, Map { keys_max: 2, ..kept })),
+        named(
+            "hall",
+            ChannelOptions {
+                map_clients_presence_channel_prefix: "tight:".into(),
+                ..open(SubscriptionType::Stream, Map::default())
+            },
+        ),
         named(
             "game",
             ChannelOptions {
@@ -222,6 +230,45 @@ fn maps_of_who_is_in_a_channel() {
     one.turn();
     let went = format!(r#""offset":2,"key":"{client}","removed":true"#);
     assert_eq!(one.heard(watcher), [push(&went)]);
+    one.core.invariants();
+}
+
+#[test]
+fn who_does_not_fit_into_a_map_appears_when_another_leaves() {
+    let mut one = One::new(settings());
+    let watcher = one.client();
+    one.hear(watcher, r#"{"id":2,"subscribe":{"channel":"tight:hall:1","type":2,"phase":2}}"#);
+    let members: Vec<ConnKey> = (0..4).map(|_| one.client()).collect();
+    for &member in &members {
+        one.hear(member, r#"{"id":2,"subscribe":{"channel":"hall:1"}}"#);
+    }
+    let id = |one: &One, at: usize| one.core.info(members[at]).unwrap().client.to_string();
+    let ids: Vec<String> = (0..4).map(|at| id(&one, at)).collect();
+    let shown = |one: &mut One| -> Vec<String> {
+        let read = MapRead::State { cursor: "".into(), limit: 0, revision: None, asc: false };
+        match api(one, ApiRequest::MapRead { channel: "tight:hall:1".into(), read }) {
+            Ok(ApiReply::MapState { entries, .. }) => {
+                entries.iter().map(|it| it.extra.as_ref().unwrap().key.to_string()).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let sorted = |at: [usize; 2]| {
+        let mut some = at.map(|at| ids[at].clone());
+        some.sort_unstable();
+        some
+    };
+    assert_eq!(shown(&mut one), sorted([0, 1]));
+    // One of those who wait gives up.
+    one.hear(members[3], r#"{"id":3,"unsubscribe":{"channel":"hall:1"}}"#);
+    assert_eq!(shown(&mut one), sorted([0, 1]));
+    one.core.begin_turn(one.now);
+    one.core.end_session(members[0]);
+    one.turn();
+    let heard = one.heard(watcher);
+    assert!(heard.len() == 2 && heard[0].contains(r#""removed":true"#), "{heard:?}");
+    assert!(heard[1].contains(&ids[2]), "{heard:?}");
+    assert_eq!(shown(&mut one), sorted([1, 2]));
     one.core.invariants();
 }
 
