@@ -222,6 +222,10 @@ struct Whom<'a> {
     // Refresh.
     #[serde(deserialize_with = "or_default")]
     expired: bool,
+    #[serde(deserialize_with = "or_default")]
+    all_users: bool,
+    // Sessions have no labels.
+    label_filter: Option<&'a RawValue>,
 }
 
 /// Options of the channel that shall be otherwise for this subscription.
@@ -261,12 +265,21 @@ struct Close<'a> {
 }
 
 impl Whom<'_> {
-    /// Error 107 when nobody is named: "all anonymous sessions" is never what a caller means.
+    /// Error 107 when nobody is named: "all anonymous sessions" is never what a caller means. Error 108 for a choice by
+    /// labels: passed over it would concern others than meant.
     fn target(&self) -> Result<Target, ErrorCode> {
+        let no_filter = |it: &RawValue| matches!(it.get(), r#""""# | "{}" | "[]");
+        if !self.label_filter.is_none_or(no_filter) {
+            return Err(ErrorCode::NotAvailable);
+        }
+        if self.all_users {
+            return Ok(Target { all: true, ..Target::default() });
+        }
         if self.user.0.is_empty() && self.client.0.is_empty() && self.session.0.is_empty() {
             return Err(ErrorCode::BadRequest);
         }
-        Ok(Target { user: self.user.boxed(), client: self.client.boxed(), session: self.session.boxed() })
+        let (user, client, session) = (self.user.boxed(), self.client.boxed(), self.session.boxed());
+        Ok(Target { user, client, session, all: false })
     }
 
     fn subscribe(&self) -> Result<ApiRequest, ErrorCode> {

@@ -3,7 +3,7 @@
 use super::base64;
 use crate::{
     broker::seam::{ApiReply, CoreStats},
-    metrics::Counter,
+    metrics::{Counter, Counters, Kind},
     model::{ClientInfo, ErrorCode, Extra, Position, Publication},
 };
 use std::{io::Write as _, sync::Arc};
@@ -278,5 +278,20 @@ fn info(out: &mut Vec<u8>, cores: &[CoreStats], cores_total: usize, node: &Node<
             ),
         );
     });
-    out.extend_from_slice(b"]}]}");
+    out.extend_from_slice(b"],\"metrics\":");
+    metrics(out, cores, node.uptime);
+    out.extend_from_slice(b"}]}");
+}
+
+/// What all cores together have counted since the start, by the names of `/metrics`.
+fn metrics(out: &mut Vec<u8>, cores: &[CoreStats], uptime: u64) {
+    let mut sums = Counters::default();
+    cores.iter().for_each(|core| sums.merge(&core.counters));
+    put(out, format_args!("{{\"interval\":{uptime},\"items\":{{"));
+    let counted = |it: &&Counter| it.describe().1 == Kind::Counter;
+    let counted: Vec<Counter> = Counter::ALL.iter().filter(counted).copied().collect();
+    list(out, &counted, |out, &counter| {
+        put(out, format_args!("\"{}\":{}", counter.describe().0, sums.value(counter)));
+    });
+    out.extend_from_slice(b"}}");
 }

@@ -33,6 +33,10 @@ impl Core {
             return self.api_reply(call, Err(error));
         }
         let Some(target) = target(&request) else { return self.api_reply(call, Err(ErrorCode::Internal)) };
+        if target.all {
+            let survey = Survey::Act { act: Arc::new(request), whom: Whom::All };
+            return self.survey(call, survey, Gathered::Acted);
+        }
         if !target.session.is_empty() {
             let all = 0..self.cores as CoreId;
             return self.act_named(call, all, request);
@@ -98,6 +102,11 @@ impl Core {
         }
         // Without a user or a client the call would mean every anonymous client.
         let target = target(request).ok_or(ErrorCode::Internal)?;
+        if target.all {
+            // More questions at once than may be open: nobody could tell who was left out.
+            let subscribes = matches!(request, ApiRequest::Subscribe { .. });
+            return if subscribes { Err(ErrorCode::NotAvailable) } else { Ok(()) };
+        }
         if target.user.is_empty() && target.client.is_empty() && target.session.is_empty() {
             return Err(ErrorCode::BadRequest);
         }
@@ -192,12 +201,16 @@ impl Core {
 
     /// Applies a call to the sessions of this core it concerns.
     pub(super) fn act(&mut self, request: &ApiRequest, whom: &Whom) {
-        let named;
+        let (named, all);
         let conns = match whom {
             Whom::These(conns) => conns.as_slice(),
             Whom::Named => {
                 named = target(request).and_then(|target| self.named(target));
                 named.as_slice()
+            }
+            Whom::All => {
+                all = self.sessions.iter().map(|(conn, _)| conn).collect::<Vec<_>>();
+                all.as_slice()
             }
         };
         for &conn in conns {

@@ -411,6 +411,7 @@ pub enum Whom {
     These(Vec<ConnKey>),
     /// The one that the call names by its client or session id.
     Named,
+    All,
 }
 
 #[derive(Debug)]

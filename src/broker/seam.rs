@@ -156,7 +156,7 @@ pub struct Refresh {
     pub info: Option<Arc<[u8]>>,
 }
 
-/// Whom an API call concerns: the sessions of a user, or only one of them.
+/// Whom an API call concerns: the sessions of a user, or only one of them, or everybody.
 #[derive(Clone, Debug, Default)]
 pub struct Target {
     /// "" is the anonymous user; then `client` or `session` must be given.
@@ -164,6 +164,8 @@ pub struct Target {
     /// Empty: all sessions of the user.
     pub client: Box<str>,
     pub session: Box<str>,
+    /// All sessions, whatever the above says. Subscribes nobody: error 108.
+    pub all: bool,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     broker::seam::{CoreStats, MapRead},
+    metrics::{Counter, Counters},
     model::{ClientId, ClientInfo, Extra, Position, Publication},
 };
 use std::sync::Arc;
@@ -28,6 +29,13 @@ fn changes() -> Vec<Arc<Publication>> {
     let set = Extra { key: "k".into(), score: -3, ..Extra::default() };
     let removed = Extra { key: "\"".into(), removed: true, ..Extra::default() };
     vec![change(1, b"{\"a\": 1}", set), change(2, b"", removed)]
+}
+
+/// So many publications.
+fn counted(publications: u64) -> Counters {
+    let mut counters = Counters::default();
+    counters.add(Counter::Publications, publications);
+    counters
 }
 
 /// Answers as a broker might: by the kind of request.
@@ -83,14 +91,14 @@ fn broker(request: &ApiRequest) -> Result<ApiReply, ErrorCode> {
         ApiRequest::Channels { .. } => Ok(ApiReply::Channels(vec![("a\"b".into(), 2)])),
         ApiRequest::Info => Ok(ApiReply::Stats {
             cores: vec![
-                CoreStats { core: 0, clients: 2, users: 2, ..CoreStats::default() },
+                CoreStats { core: 0, clients: 2, users: 2, counters: counted(4), ..CoreStats::default() },
                 CoreStats {
                     core: 1,
                     clients: 1,
                     users: 0,
                     subscriptions: 4,
                     channels: 3,
-                    ..CoreStats::default()
+                    counters: counted(3),
                 },
             ],
             cores_total: 2,
@@ -197,8 +205,17 @@ fn single_methods() {
         (r#""expire_at":-5"#, bad),
         (r#""override":{"force_recovery":{"value":true},"presence":null}"#, r#"{"result":{}}"#),
         (r#""override":{"presence":{"value":false},"join_leave":{"value":false}}"#, r#"{"result":{}}"#),
+        (r#""all_users":false,"label_filter":"""#, r#"{"result":{}}"#),
+        (r#""all_users":null,"label_filter":null"#, r#"{"result":{}}"#),
+        (r#""all_users":true"#, r#"{"result":{}}"#),
+        (r#""label_filter":{"a":"b"}"#, missing),
     ] {
         check("subscribe", &format!(r#"{{"user":"42","channel":"a",{rest}}}"#), 200, want);
+    }
+    for method in ["unsubscribe", "refresh", "disconnect"] {
+        check(method, r#"{"all_users":true}"#, 200, r#"{"result":{}}"#);
+        check(method, r#"{"all_users":true,"label_filter":"a"}"#, 200, missing);
+        check(method, r#"{"all_users":false}"#, 200, bad);
     }
     check("rpc", r#"{"method":"x","params":{}}"#, 200, missing);
     check("map_publish", "{}", 200, bad);
@@ -262,6 +279,10 @@ fn info_counts_a_user_once_and_names_the_cores() {
     }
     assert_eq!((&node["uid"], &node["name"], &node["version"]), (&"u".into(), &"n".into(), &"1.2.3".into()));
     assert_eq!(node["cores"][1]["core"], 1);
+    assert_eq!(node["metrics"]["interval"], 10);
+    let items = node["metrics"]["items"].as_object().expect("items");
+    assert_eq!(items["corecast_publications_total"], 7, "of both cores");
+    assert!(items.keys().all(|name| name.ends_with("_total")), "nothing that falls: {items:?}");
 }
 
 #[test]

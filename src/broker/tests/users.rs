@@ -6,7 +6,7 @@ use crate::{
         core::SessionStart,
         mesh::{Answer, Ask, Mesh, Survey, SurveyAnswer, Tell, Whom},
         outbox::Framing,
-        seam::{ApiReply, ApiRequest, Refresh, Target},
+        seam::{ApiReply, ApiRequest, Overrides, Refresh, Target},
     },
     config::Settings,
     model::{ConnKey, Disconnect, ErrorCode, Protocol},
@@ -68,6 +68,44 @@ fn a_single_session_replaces_the_others() {
     assert_eq!(one.core.stats().users, 1);
     one.core.end_session(second);
     assert_eq!(one.core.stats().users, 0);
+}
+
+#[test]
+fn the_server_api_reaches_everybody() {
+    let mut one = One::new(settings(0, false));
+    let conns = [connect(&mut one, "a"), connect(&mut one, "b"), connect(&mut one, "")];
+    let target = Target { all: true, ..Target::default() };
+    for conn in conns {
+        one.hear(conn, r#"{"id":2,"subscribe":{"channel":"news"}}"#);
+    }
+    let call = |one: &mut One, request| {
+        one.core.begin_turn(one.now);
+        one.core.api(1, request);
+        one.turn();
+        one.api.pop().unwrap().1.map(drop)
+    };
+    let unsubscribe = ApiRequest::Unsubscribe { target: target.clone(), channel: "news".into() };
+    assert_eq!(call(&mut one, unsubscribe), Ok(()));
+    let push = r#"{"push":{"channel":"news","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#;
+    for conn in conns {
+        assert!(one.heard(conn).iter().any(|it| it == push), "{:?}", one.heard(conn));
+    }
+    let subscribe = ApiRequest::Subscribe {
+        target: target.clone(),
+        channel: "news".into(),
+        info: None,
+        data: None,
+        recover_since: None,
+        overrides: Overrides::default(),
+        expires_unix_ms: None,
+    };
+    assert_eq!(call(&mut one, subscribe), Err(ErrorCode::NotAvailable));
+    let kept = one.core.info(conns[1]).unwrap().client.to_string().into();
+    let disconnect = ApiRequest::Disconnect { target, whitelist: vec![kept], disconnect: Disconnect::FORCE };
+    assert_eq!(call(&mut one, disconnect), Ok(()));
+    let ended: Vec<ConnKey> = one.closed.iter().map(|(conn, _)| *conn).collect();
+    assert_eq!(ended, [conns[0], conns[2]]);
+    one.core.invariants();
 }
 
 /// A user that another core owns.
