@@ -32,6 +32,7 @@ impl Draft {
         conflicts.extend(personal(settings));
         conflicts.extend(buckets(settings));
         conflicts.extend(tls(settings));
+        conflicts.extend(answers(settings));
         conflicts.extend(loopback("http_server.address", &settings.http_server.address, dev));
         let listens = dev && settings.uni_grpc.enabled;
         conflicts.extend(loopback("uni_grpc.address", &settings.uni_grpc.address, listens));
@@ -221,16 +222,38 @@ fn buckets(settings: &Settings) -> Vec<Conflict> {
     conflicts
 }
 
-fn tls(settings: &Settings) -> Option<Conflict> {
-    let tls = &settings.http_server.tls;
-    let missing = [("cert_pem", &tls.cert_pem), ("key_pem", &tls.key_pem)]
-        .into_iter()
-        .find(|(_, value)| tls.enabled && value.is_empty());
-    missing.map(|(name, _)| Conflict {
-        keys: vec!["http_server.tls.enabled".into(), format!("http_server.tls.{name}")],
-        found: "true".into(),
-        reason: format!("needs http_server.tls.{name}: corecast gen-cert makes a pair to try it with"),
+fn tls(settings: &Settings) -> Vec<Conflict> {
+    let parts = settings.tls_parts();
+    let lacking = parts.iter().filter(|part| part.enabled).filter_map(|part| {
+        let files = [("cert_pem", part.cert_pem), ("key_pem", part.key_pem)];
+        let (name, _) = files.into_iter().find(|(_, value)| value.is_empty())?;
+        let section = part.section;
+        Some(Conflict {
+            keys: vec![format!("{section}.enabled"), format!("{section}.{name}")],
+            found: "true".into(),
+            reason: format!("needs {section}.{name}: corecast gen-cert makes a pair to try it with"),
+        })
+    });
+    lacking.collect()
+}
+
+/// What one answer of a backend brings goes from core to core at once.
+fn answers(settings: &Settings) -> Option<Conflict> {
+    let (answer, queue) = (settings.backend.answer_size_max, settings.mesh.queue_max_size);
+    (polls(settings) && answer >= queue).then(|| Conflict {
+        keys: vec!["backend.answer_size_max".into(), "mesh.queue_max_size".into()],
+        found: answer.to_string(),
+        reason: format!(
+            "must be less than mesh.queue_max_size = {queue}: what is new in one answer has to fit between two cores"
+        ),
     })
+}
+
+/// Backends are asked at all.
+fn polls(settings: &Settings) -> bool {
+    let namespaces = settings.channel.namespaces.iter().map(|it| &it.options);
+    let mut all = namespaces.chain([&settings.channel.without_namespace]);
+    all.any(|options| options.subscription_type == SubscriptionType::SharedPoll)
 }
 
 fn loopback(key: &str, address: &str, dev: bool) -> Option<Conflict> {

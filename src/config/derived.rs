@@ -5,8 +5,53 @@ use super::{
     listeners::UniWebSocket,
     settings::{Channel, Client, Settings, SockJs, Token, WebSocket},
 };
+use std::time::Duration;
+
+/// How a port serves TLS, whichever section says so.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsPart<'a> {
+    /// Where it stands, such as `http_server.tls`.
+    pub section: &'static str,
+    /// The port is served, and speaks TLS.
+    pub enabled: bool,
+    pub cert_pem: &'a str,
+    pub key_pem: &'a str,
+    pub client_ca_pem: &'a str,
+    pub min_version: &'a str,
+    pub watch_interval: Duration,
+    /// What is spoken inside, by its name in ALPN.
+    pub protocol: &'static str,
+}
 
 impl Settings {
+    /// Every port that may speak TLS, always in this order: the client port, that of `uni_grpc`.
+    #[must_use]
+    pub fn tls_parts(&self) -> [TlsPart<'_>; 2] {
+        let (http, grpc) = (&self.http_server.tls, &self.uni_grpc.tls);
+        [
+            TlsPart {
+                section: "http_server.tls",
+                enabled: http.enabled,
+                cert_pem: &http.cert_pem,
+                key_pem: &http.key_pem,
+                client_ca_pem: &http.client_ca_pem,
+                min_version: &http.min_version,
+                watch_interval: http.watch_interval,
+                protocol: "http/1.1",
+            },
+            TlsPart {
+                section: "uni_grpc.tls",
+                enabled: self.uni_grpc.enabled && grpc.enabled,
+                cert_pem: &grpc.cert_pem,
+                key_pem: &grpc.key_pem,
+                client_ca_pem: &grpc.client_ca_pem,
+                min_version: &grpc.min_version,
+                watch_interval: grpc.watch_interval,
+                protocol: "h2",
+            },
+        ]
+    }
+
     /// Whether there are clients whose commands come to `emulation.handler_prefix`.
     #[must_use]
     pub fn emulates(&self) -> bool {

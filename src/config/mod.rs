@@ -36,6 +36,7 @@ mod transforms;
 mod values;
 
 pub use choices::{ClientKey, DataFormat, MapMode, PollMode, ProtocolV1, RecoveryMode, SubscriptionType};
+pub use derived::TlsPart;
 pub use duration::parse as parse_duration;
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
 pub use load::{Flag, Loaded, SourceFile, Sources, load};

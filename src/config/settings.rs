@@ -187,7 +187,7 @@ sections! {
         allow_anonymous_connect_without_token: bool = false, Rule::Any;
         /// Refuse connection tokens without a user (3507).
         disallow_anonymous_connection_tokens: bool = false, Rule::Any;
-        /// Request header that names the user, set by a proxy in front which removes what clients send under this name. Empty: none. A token wins.
+        /// Request header (of gRPC: metadata) that names the user, set by a proxy in front which removes what clients send under this name. Empty: none. A token wins.
         user_id_http_header: String = String::new(), Rule::Header;
         /// How long a connection may outlive its token before it is disconnected with 3005: time to refresh.
         expired_close_delay: Duration = seconds(25), GRACE;
@@ -414,7 +414,7 @@ sections! {
         live_transition_max_publication_limit: usize = 0, Rule::Range(0, 1_000_000);
         /// How long a client may take from the first page of a map until it is a subscriber; when it asks for more later than that, it is disconnected with 3008. 0s: 5 seconds.
         subscribe_catch_up_timeout: Duration = Duration::ZERO, GRACE;
-        /// Entries of one map; a key more is refused with error 106. Memory: worst case is this times the size of an entry, per map.
+        /// Entries of one map; a key more is refused with error 106 (who does not fit into a map of who is in a channel appears there when another leaves). Memory: worst case is this times the size of an entry, per map.
         keys_max: usize = 100_000, Rule::Range(1, 10_000_000);
         /// Which entry clients may set and remove: the one they name (empty), or always the one of their `client_id` or `user_id`.
         client_key: ClientKey = ClientKey::Named, Rule::Words(&["", "client_id", "user_id"]);
@@ -448,7 +448,7 @@ sections! {
     BackendRoom {
         /// Requests that may wait for one that is open to end; a further one fails at once.
         queue_max_calls: usize = 1024, Rule::Range(1, 1_000_000);
-        /// Bytes of a backend's answer; a longer one is as good as none. Keep it well below `mesh.queue_max_size`, or what is new in one answer may not fit between two cores.
+        /// Bytes of a backend's answer; a longer one is as good as none. With shared polls it must be less than `mesh.queue_max_size`, better well below: what is new in one answer has to fit between two cores.
         answer_size_max: usize = 16 * MIB, Rule::Range(64, 1 << 30);
     }
 
@@ -554,6 +554,25 @@ sections! {
         max_receive_message_size: usize = 64 * KIB, MESSAGE;
         /// Clients that share one HTTP/2 connection at a time; those beyond wait in the client's library.
         max_concurrent_streams: u32 = 1000, Rule::Range(1, 1_000_000);
+    }
+    + parts {
+        /// TLS on this port, and nothing else on it. What is a file is read again on SIGHUP, and when it changes.
+        tls: GrpcTls,
+    }
+
+    GrpcTls {
+        /// Serve TLS; needs `cert_pem` and `key_pem`.
+        enabled: bool = false, Rule::Any;
+        /// Certificate of the server, and those between it and a root, in PEM: a file, the text itself, or that in base64.
+        cert_pem: String = String::new(), Rule::Any;
+        /// Private key of the certificate in PEM, without a pass phrase: a file, the text itself, or that in base64.
+        key_pem: String = String::new(), Rule::Secret;
+        /// Clients must show a certificate signed by one of these, in PEM: a file, the text itself, or that in base64. Empty: they need none.
+        client_ca_pem: String = String::new(), Rule::Any;
+        /// Lowest version of TLS that is accepted.
+        min_version: String = "1.2".into(), Rule::Words(&["1.2", "1.3"]);
+        /// How often to look whether the files have changed; once they have, and stay so for as long, they are read again. 0s: only on SIGHUP.
+        watch_interval: Duration = seconds(30), GRACE;
     }
 
     Emulation {

@@ -366,6 +366,37 @@ fn settings_that_do_not_fit_together() {
 }
 
 #[test]
+fn what_a_backend_answers_fits_between_cores() {
+    let polls = [
+        "channel.without_namespace.subscription_type=shared_poll",
+        "channel.proxy.shared_poll_refresh.endpoint=http://127.0.0.1:1",
+        "shared_poll.hmac_secret_key=x",
+    ];
+    let with = |more: &str| sets(&[polls[0], polls[1], polls[2], more]);
+    good(with("mesh.queue_max_size=16777217"));
+    bad(
+        with("mesh.queue_max_size=16777216"),
+        &[
+            "--set mesh.queue_max_size: backend.answer_size_max = 16777216: must be less than mesh.queue_max_size = 16777216: what is new in one answer has to fit between two cores",
+        ],
+    );
+    // Nobody is asked.
+    good(sets(&["mesh.queue_max_size=1000"]));
+}
+
+#[test]
+fn tls_needs_its_files_where_it_is_served() {
+    let grpc = ["uni_grpc.tls.enabled=true", "uni_grpc.enabled=true"];
+    good(sets(&grpc[..1]));
+    bad(
+        sets(&grpc),
+        &[
+            "--set uni_grpc.tls.enabled: uni_grpc.tls.enabled = true: needs uni_grpc.tls.cert_pem: corecast gen-cert makes a pair to try it with",
+        ],
+    );
+}
+
+#[test]
 fn dev_is_a_base_on_loopback() {
     let settings = good(dev(Sources::default()));
     assert_eq!(settings, Settings::dev());

@@ -34,6 +34,7 @@ use std::{
     thread,
     time::Instant,
 };
+use tls::Acceptors;
 
 /// How to run, beside the settings.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,8 +56,8 @@ pub enum ServeError {
         "cannot serve uni_grpc on {address} ({source}): see uni_grpc.address and uni_grpc.port, and what else listens there"
     )]
     Grpc { address: SocketAddr, source: io::Error },
-    #[error("http_server.tls.{}: {}", .0.option, .0.reason)]
-    Tls(Unusable),
+    #[error("{}.{}: {}", .0, .1.option, .1.reason)]
+    Tls(&'static str, Unusable),
     #[error("cannot listen for signals ({0}): check the limits of this process")]
     Signals(io::Error),
     #[error("the system has no randomness to give ({0}): see that /dev/urandom or getrandom(2) is reachable")]
@@ -82,14 +83,14 @@ enum Event {
 pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     let log: Arc<dyn Log> = Arc::new(Stderr::new(&settings.log.level));
     let settings = Arc::new(settings);
-    let acceptor = tls::acceptor(&settings).map_err(ServeError::Tls)?;
+    let acceptors = Acceptors::new(&settings).map_err(|(part, why)| ServeError::Tls(part, why))?;
     // Before the cores, so that their threads inherit nothing that would end them.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Signals)?;
     let grpc = grpc_listener(&settings)?;
     let (key_fetches, wanted_keys) = mpsc::sync_channel(keys::WAITING_MAX);
     let calls = backend::Queue::new(&settings);
     let drivers = drivers(&settings, &log, key_fetches, calls.jobs.clone())?;
-    let running = match &acceptor {
+    let running = match &acceptors.http {
         None => runtime::start(runtime_options(&settings)?, drivers)?,
         Some(acceptor) => {
             let (settings, acceptor, log) = (Arc::clone(&settings), Arc::clone(acceptor), Arc::clone(&log));
@@ -119,7 +120,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
     keys::start(&settings, &log, wanted_keys, senders.clone()).map_err(ServeError::Thread)?;
     backend::start(&settings, &log, calls, senders.clone()).map_err(ServeError::Thread)?;
     let grpc = grpc
-        .map(|listener| grpc::start(&settings, &log, listener, senders.clone()))
+        .map(|listener| grpc::start(&settings, &log, listener, acceptors.grpc.clone(), senders.clone()))
         .transpose()
         .map_err(ServeError::Thread)?;
     let (events, inbox) = mpsc::channel();
@@ -148,7 +149,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
         };
         match event {
             Some(Event::Ended(result)) => break result.map_err(ServeError::from),
-            Some(Event::Reload) => tls::reload(acceptor.as_deref(), &settings, &*log),
+            Some(Event::Reload) => acceptors.reload(&settings, &*log),
             Some(Event::Signal) if deadline.is_some() => break Err(ServeError::Forced),
             Some(Event::Signal) => {
                 if log.enabled(Level::Info) {
@@ -160,7 +161,7 @@ pub fn run(settings: Settings, options: Options) -> Result<(), ServeError> {
             }
             None if left.is_none_or(|left| !left.is_zero()) => {
                 if watch.has_changed() {
-                    tls::reload(acceptor.as_deref(), &settings, &*log);
+                    acceptors.reload(&settings, &*log);
                 }
             }
             None => {

@@ -1,7 +1,7 @@
 //! TLS as the settings want it: files read, checked, and read again when the operator asks.
 
 use crate::{
-    config::{Settings, Tls},
+    config::{Settings, TlsPart},
     transport::{
         Level, Log,
         tls::{self, Acceptor, Material, Ready, Unusable},
@@ -18,41 +18,65 @@ use std::{
 /// Largest file of certificates or keys.
 const FILE_MAX: usize = 1 << 20;
 
-/// What cannot be used of `http_server.tls`, as keys with reasons. Empty where TLS is off.
+/// What cannot be used of what ports serve TLS with, as keys with reasons. Empty where TLS is off.
 #[must_use]
 pub fn problems(settings: &Settings) -> Vec<(String, String)> {
-    let tls = &settings.http_server.tls;
-    let found = if tls.enabled { load(tls).err() } else { None };
-    found.map(|it| (format!("http_server.tls.{}", it.option), it.reason)).into_iter().collect()
+    let parts = settings.tls_parts();
+    let found = parts.iter().filter(|part| part.enabled).filter_map(|part| {
+        let Unusable { option, reason } = load(part).err()?;
+        Some((format!("{}.{option}", part.section), reason))
+    });
+    found.collect()
 }
 
-/// `None`: TLS is off.
-pub(super) fn acceptor(settings: &Settings) -> Result<Option<Arc<Acceptor>>, Unusable> {
-    let tls = &settings.http_server.tls;
-    tls.enabled.then(|| load(tls).map(|ready| Arc::new(Acceptor::new(ready)))).transpose()
+/// What ports serve TLS with. `None`: without.
+pub(super) struct Acceptors {
+    pub http: Option<Arc<Acceptor>>,
+    pub grpc: Option<Arc<Acceptor>>,
 }
 
-/// Reads everything again and says what came of it. What cannot be used changes nothing.
-pub(super) fn reload(acceptor: Option<&Acceptor>, settings: &Settings, log: &dyn Log) {
+impl Acceptors {
+    /// # Errors
+    /// Material that cannot be used, and the section it stands in.
+    pub fn new(settings: &Settings) -> Result<Self, (&'static str, Unusable)> {
+        let [http, grpc] = settings.tls_parts().map(|part| {
+            let ready = part.enabled.then(|| load(&part)).transpose();
+            let ready = ready.map_err(|unusable| (part.section, unusable));
+            ready.map(|ready| ready.map(|ready| Arc::new(Acceptor::new(ready))))
+        });
+        Ok(Self { http: http?, grpc: grpc? })
+    }
+
+    /// Reads everything again and says what came of it. What cannot be used changes nothing.
+    pub fn reload(&self, settings: &Settings, log: &dyn Log) {
+        let [http, grpc] = settings.tls_parts();
+        for (part, acceptor) in [(http, &self.http), (grpc, &self.grpc)] {
+            if let Some(acceptor) = acceptor {
+                reload(&part, acceptor, log);
+            }
+        }
+        if self.http.is_none() && self.grpc.is_none() && log.enabled(Level::Info) {
+            let nothing = "SIGHUP: nothing to reload, TLS is off; other settings want a restart";
+            log.write(Level::Info, format_args!("{nothing}"));
+        }
+    }
+}
+
+fn reload(part: &TlsPart<'_>, acceptor: &Acceptor, log: &dyn Log) {
     let say = |level, line: std::fmt::Arguments<'_>| {
         if log.enabled(level) {
             log.write(level, line);
         }
     };
-    let Some(acceptor) = acceptor else {
-        return say(
-            Level::Info,
-            format_args!("SIGHUP: nothing to reload, http_server.tls is off; other settings want a restart"),
-        );
-    };
-    match load(&settings.http_server.tls) {
+    let section = part.section;
+    match load(part) {
         Ok(ready) => {
             let days = (ready.until - unix()) / 86_400;
             acceptor.replace(ready);
             say(
                 Level::Info,
                 format_args!(
-                    "TLS: the certificate was read anew and is valid for {days} days; connections stay"
+                    "TLS: the certificate of {section} was read anew and is valid for {days} days; connections stay"
                 ),
             );
         }
@@ -61,7 +85,7 @@ pub(super) fn reload(acceptor: Option<&Acceptor>, settings: &Settings, log: &dyn
             say(
                 Level::Error,
                 format_args!(
-                    "TLS: http_server.tls.{option} {reason}: the certificate in use is kept; mend it, then SIGHUP"
+                    "TLS: {section}.{option} {reason}: the certificate in use is kept; mend it, then SIGHUP"
                 ),
             );
         }
@@ -82,13 +106,14 @@ type Stamp = (SystemTime, u64, u64);
 
 impl Watch {
     pub fn new(settings: &Settings) -> Self {
-        let tls = &settings.http_server.tls;
-        let texts = [&tls.cert_pem, &tls.key_pem, &tls.client_ca_pem];
-        let files = texts.into_iter().filter(|text| !text.is_empty() && literal(text).is_none());
+        let parts = settings.tls_parts();
+        let watched = || parts.iter().filter(|part| part.enabled && !part.watch_interval.is_zero());
+        let texts = watched().flat_map(|part| [part.cert_pem, part.key_pem, part.client_ca_pem]);
+        let files = texts.filter(|text| !text.is_empty() && literal(text).is_none());
         let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
-        let is_on = tls.enabled && !tls.watch_interval.is_zero() && !files.is_empty();
+        let every = watched().map(|part| part.watch_interval).min().filter(|_| !files.is_empty());
         let known = stamps(&files);
-        Self { every: is_on.then_some(tls.watch_interval), files, known, fresh: None }
+        Self { every, files, known, fresh: None }
     }
 
     /// `None`: there is nothing to watch.
@@ -132,16 +157,17 @@ pub(super) fn options(settings: &Settings, core: usize) -> tls::Options {
     }
 }
 
-fn load(tls: &Tls) -> Result<Ready, Unusable> {
-    let client_ca_pem = match tls.client_ca_pem.as_str() {
+fn load(tls: &TlsPart<'_>) -> Result<Ready, Unusable> {
+    let client_ca_pem = match tls.client_ca_pem {
         "" => None,
         text => Some(pem("client_ca_pem", text)?),
     };
     let material = Material {
-        cert_pem: pem("cert_pem", &tls.cert_pem)?,
-        key_pem: pem("key_pem", &tls.key_pem)?,
+        cert_pem: pem("cert_pem", tls.cert_pem)?,
+        key_pem: pem("key_pem", tls.key_pem)?,
         client_ca_pem,
         only_tls13: tls.min_version == "1.3",
+        protocol: tls.protocol,
     };
     Ready::new(&material, unix())
 }

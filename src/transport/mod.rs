@@ -22,3 +22,4 @@ pub use driver::{BackendJob, CoreDriver, Foreign, Shared};
 pub use gate::Gate;
 pub use http::Identity;
 pub use log::{Level, Log};
+pub use stream::introduce;

@@ -14,9 +14,10 @@ use crate::{
     metrics::Counter,
     model::{ConnKey, Disconnect, Protocol},
     runtime::Close,
+    stdx::varint::{self, Read},
     wire::client::{Push, encode_bare_push, encode_push},
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 /// One such response. Idle it holds no buffer.
 #[derive(Clone, Copy, Debug)]
@@ -59,10 +60,31 @@ pub fn farewell(protocol: Protocol, framing: Framing, uplink: Uplink, disconnect
     framing.frame(&payload)
 }
 
+/// What a gateway hands over with the connection of a client: the user a trusted proxy vouches for
+/// (`client.user_id_http_header`; empty: none), and the client's request to connect in Protobuf.
+#[must_use]
+pub fn introduce(user: &str, connect: &[u8]) -> Vec<u8> {
+    let mut first = Vec::with_capacity(varint::LEN_MAX + user.len() + connect.len());
+    varint::write(&mut first, user.len() as u64);
+    first.extend_from_slice(user.as_bytes());
+    first.extend_from_slice(connect);
+    first
+}
+
+/// The two again. `None`: that is no introduction.
+fn introduced(first: &[u8]) -> Option<(&str, &[u8])> {
+    let Read::Value(len, at) = varint::read(first) else { return None };
+    let (user, connect) = first.get(at..)?.split_at_checked(usize::try_from(len).ok()?)?;
+    Some((std::str::from_utf8(user).ok()?, connect))
+}
+
 impl CoreDriver {
-    /// A client that only listens, behind a gateway: `connect` is its request in Protobuf, and it is told pushes in
-    /// Protobuf with their lengths in front. One for whom there is no room is closed without a word.
-    pub(super) fn start_gateway_stream(&mut self, conn: ConnKey, client: IpAddr, connect: &[u8]) {
+    /// A client that only listens, behind a gateway, as that has introduced it. It is told pushes in Protobuf with their
+    /// lengths in front. One for whom there is no room is closed without a word.
+    pub(super) fn start_gateway_stream(&mut self, conn: ConnKey, client: IpAddr, first: &[u8]) {
+        let Some((user, connect)) = introduced(first) else {
+            return self.cut(conn, Close::Graceful { linger_ms: 0 });
+        };
         if self.life != Life::Serving {
             return self.cut(conn, Close::Graceful { linger_ms: 0 });
         }
@@ -74,8 +96,9 @@ impl CoreDriver {
         let (protocol, uplink) = (Protocol::Protobuf, Uplink::None);
         let framing = Framing::Delimited(Body::ToEnd);
         let address = self.shared.gate.limits_of(client, self.now.ms);
-        self.core
-            .start_session(conn, SessionStart { uplink, address, ..SessionStart::new(protocol, framing) });
+        let user = (!user.is_empty()).then(|| Arc::from(user));
+        let start = SessionStart { uplink, user, address, ..SessionStart::new(protocol, framing) };
+        self.core.start_session(conn, start);
         self.conns.insert(conn, Conn::Stream(Stream::new(protocol, framing, uplink)));
         self.core.on_message(conn, connect);
     }
@@ -120,5 +143,22 @@ impl CoreDriver {
             }
         }
         self.close_soon(conn, &last, within);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_introduced_is_known() {
+        for user in ["", "42", "ü", &"x".repeat(300)] {
+            for connect in [&b""[..], b"\x0a\x01x"] {
+                assert_eq!(introduced(&introduce(user, connect)), Some((user, connect)));
+            }
+        }
+        for none in [&b""[..], b"\x05four", b"\x01\xff", &[0xff; 11]] {
+            assert_eq!(introduced(none), None, "{none:?}");
+        }
     }
 }

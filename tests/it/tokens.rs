@@ -94,6 +94,9 @@ fn connections() {
         client.text(r#"{"id":2,"subscribe":{"channel":"d#7"}}"#);
         assert!(client.line().contains(r#""subscribe":{"#));
         closes(&mut WebSocket::open(&server), r#"{"id":1,"connect":{}}"#, 3501, "bad request");
+        // A proxy that knows no user vouches for none.
+        let (mut client, _) = WebSocket::open_at(&server, PATH, "X-User: \r\n");
+        closes(&mut client, r#"{"id":1,"connect":{}}"#, 3501, "bad request");
     }
 }
 

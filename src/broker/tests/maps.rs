@@ -245,7 +245,7 @@ fn who_does_not_fit_into_a_map_appears_when_another_leaves() {
     let id = |one: &One, at: usize| one.core.info(members[at]).unwrap().client.to_string();
     let ids: Vec<String> = (0..4).map(|at| id(&one, at)).collect();
     let shown = |one: &mut One| -> Vec<String> {
-        let read = MapRead::State { cursor: "".into(), limit: 0, revision: None, asc: false };
+        let read = MapRead::State { cursor: "".into(), limit: 9, revision: None, asc: false };
         match api(one, ApiRequest::MapRead { channel: "tight:hall:1".into(), read }) {
             Ok(ApiReply::MapState { entries, .. }) => {
                 entries.iter().map(|it| it.extra.as_ref().unwrap().key.to_string()).collect()

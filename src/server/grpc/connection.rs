@@ -1,6 +1,7 @@
 //! One HTTP/2 connection: from its first byte to the end of its last stream.
 
 use super::{Gateway, consume, drained};
+use crate::transport::Level;
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
@@ -14,7 +15,12 @@ use std::{
     task::Poll,
     time::Duration,
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// Bytes of one stream that wait for its client or the connection. With them full the core is held back, and its own limits
 /// on a slow client apply.
@@ -49,11 +55,44 @@ impl Drop for InUse {
     }
 }
 
-/// Serves a connection until its client, `http_server.keep_alive_timeout` without a stream, or the end of the process
-/// ends it.
-pub(super) async fn serve(gateway: Arc<Gateway>, stream: TcpStream, peer: SocketAddr) {
+/// Serves a connection from its first byte on, which is one of TLS where that is on.
+pub(super) async fn begin(gateway: Arc<Gateway>, stream: TcpStream, peer: SocketAddr) {
     // Slower without, but not wrong.
     let _ = stream.set_nodelay(true);
+    match gateway.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config())) {
+        None => serve(gateway, stream, peer).await,
+        Some(acceptor) => match shake_hands(&gateway, &acceptor, stream).await {
+            Ok(stream) => serve(gateway, stream, peer).await,
+            Err(why) => {
+                gateway.log(Level::Debug, format_args!("{peer}: uni_grpc: a TLS handshake failed: {why}"));
+            }
+        },
+    }
+}
+
+/// Ends with the process as well: nobody is owed anything yet.
+async fn shake_hands(
+    gateway: &Gateway,
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, String> {
+    let patience = gateway.settings.http_server.head_timeout;
+    let mut done = pin!(timeout(patience, acceptor.accept(stream)));
+    let mut drained = pin!(drained(gateway.draining.clone()));
+    poll_fn(|context| match done.as_mut().poll(context) {
+        Poll::Ready(Ok(done)) => Poll::Ready(done.map_err(|error| error.to_string())),
+        Poll::Ready(Err(_)) => Poll::Ready(Err("it took longer than http_server.head_timeout".into())),
+        Poll::Pending => drained.as_mut().poll(context).map(|()| Err("the server ends".into())),
+    })
+    .await
+}
+
+/// Serves a connection until its client, `http_server.keep_alive_timeout` without a stream, or the end of the process
+/// ends it.
+async fn serve<S>(gateway: Arc<Gateway>, stream: S, peer: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let usage = Arc::new(Usage::default());
     let service = service_fn({
         let (gateway, usage) = (Arc::clone(&gateway), Arc::clone(&usage));

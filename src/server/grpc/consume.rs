@@ -1,7 +1,11 @@
 //! The one method: `Consume`. Messages pass as they are; the core reads the request and writes the pushes.
+//! Of the metadata it looks at what proxies say: the client's address, and its user.
 
 use super::{Gateway, connection::InUse, pushes::Pushes};
-use crate::{transport::Level, wire::forwarded::client_address};
+use crate::{
+    transport::{Level, introduce},
+    wire::forwarded::client_address,
+};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use hyper::{Request, Response, body::Incoming};
 use std::{
@@ -39,9 +43,12 @@ pub(super) async fn answer(
     let forwarded = request.headers().get_all("x-forwarded-for");
     let values = forwarded.iter().filter_map(|value| value.to_str().ok());
     let client = SocketAddr::new(client_address(peer.ip(), values, &gateway.trusted), peer.port());
+    let header = gateway.settings.client.user_id_http_header.as_str();
+    let user = if header.is_empty() { None } else { request.headers().get(header) };
+    let user = user.and_then(|user| user.to_str().ok()).unwrap_or_default().to_owned();
     let patience = gateway.settings.http_server.head_timeout;
     let size_max = gateway.settings.uni_grpc.max_receive_message_size;
-    let service = Consume { gateway, client, in_use: Some(in_use) };
+    let service = Consume { gateway, client, user, in_use: Some(in_use) };
     let mut grpc = Grpc::new(AsItIs).max_decoding_message_size(size_max);
     // What takes time is the request; the response begins at once.
     let answered = tokio::time::timeout(patience, grpc.server_streaming(service, request)).await;
@@ -53,6 +60,8 @@ pub(super) async fn answer(
 struct Consume {
     gateway: Arc<Gateway>,
     client: SocketAddr,
+    /// Whom a trusted proxy vouches for; empty: nobody.
+    user: String,
     in_use: Option<InUse>,
 }
 
@@ -62,14 +71,14 @@ impl ServerStreamingService<Vec<u8>> for Consume {
     type Future = BoxFuture<tonic::Response<Pushes>, Status>;
 
     fn call(&mut self, request: tonic::Request<Vec<u8>>) -> Self::Future {
-        let pushes = self.connect(request.into_inner());
+        let pushes = self.connect(&request.into_inner());
         Box::pin(std::future::ready(pushes.map(tonic::Response::new)))
     }
 }
 
 impl Consume {
-    fn connect(&mut self, request: Vec<u8>) -> Result<Pushes, Status> {
-        let Self { gateway, client, in_use } = self;
+    fn connect(&mut self, request: &[u8]) -> Result<Pushes, Status> {
+        let Self { gateway, client, user, in_use } = self;
         let no_socket = |error: std::io::Error| {
             gateway.log(Level::Warn, format_args!("{client}: no sockets for a client of uni_grpc: {error}"));
             Status::unavailable("the server has no descriptors left")
@@ -77,7 +86,8 @@ impl Consume {
         let (ours, theirs) = UnixStream::pair().map_err(no_socket)?;
         let turn = gateway.turn.fetch_add(1, Ordering::Relaxed);
         let core = gateway.cores.get(turn % gateway.cores.len().max(1));
-        let adopted = core.is_some_and(|core| core.adopt(theirs.into(), *client, request).is_ok());
+        let first = introduce(user, request);
+        let adopted = core.is_some_and(|core| core.adopt(theirs.into(), *client, first).is_ok());
         if !adopted {
             return Err(Status::unavailable("the server is busy or ends"));
         }

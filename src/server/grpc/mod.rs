@@ -11,7 +11,7 @@ mod pushes;
 use crate::{
     config::Settings,
     runtime::Sender,
-    transport::{Foreign, Level, Log},
+    transport::{Foreign, Level, Log, tls::Acceptor},
     wire::forwarded::Network,
 };
 use std::{
@@ -39,6 +39,8 @@ struct Gateway {
     log: Arc<dyn Log>,
     /// Whose `X-Forwarded-For` is believed.
     trusted: Vec<Network>,
+    /// `None`: connections begin with HTTP/2.
+    tls: Option<Arc<Acceptor>>,
     cores: Vec<Sender<Foreign>>,
     /// Picks a core for the next client.
     turn: AtomicUsize,
@@ -66,7 +68,7 @@ impl Serving {
     }
 }
 
-/// Starts the thread behind `listener`.
+/// Starts the thread behind `listener`, which speaks TLS where there is an acceptor.
 ///
 /// # Errors
 /// The system has no thread or no descriptors to give.
@@ -74,9 +76,10 @@ pub(super) fn start(
     settings: &Arc<Settings>,
     log: &Arc<dyn Log>,
     listener: TcpListener,
+    tls: Option<Arc<Acceptor>>,
     cores: Vec<Sender<Foreign>>,
 ) -> io::Result<Serving> {
-    let address = listener.local_addr()?;
+    let (address, is_secure) = (listener.local_addr()?, tls.is_some());
     listener.set_nonblocking(true)?;
     let (draining, told) = watch::channel(false);
     let gateway = Arc::new(Gateway {
@@ -84,6 +87,7 @@ pub(super) fn start(
         log: Arc::clone(log),
         // Settings are checked when they are loaded.
         trusted: settings.http_server.trusted_proxies.iter().filter_map(|it| it.parse().ok()).collect(),
+        tls,
         cores,
         turn: AtomicUsize::new(0),
         draining: told,
@@ -93,7 +97,8 @@ pub(super) fn start(
         runtime.block_on(serve(&gateway, listener));
     })?;
     if log.enabled(Level::Info) {
-        log.write(Level::Info, format_args!("uni_grpc on {address}"));
+        let tls = if is_secure { ", TLS" } else { "" };
+        log.write(Level::Info, format_args!("uni_grpc on {address}{tls}"));
     }
     Ok(Serving { draining, thread })
 }
@@ -108,7 +113,7 @@ async fn serve(gateway: &Arc<Gateway>, listener: TcpListener) {
             Ok((stream, peer)) => {
                 let (gateway, alive) = (Arc::clone(gateway), alive.clone());
                 tokio::spawn(async move {
-                    connection::serve(gateway, stream, peer).await;
+                    connection::begin(gateway, stream, peer).await;
                     drop(alive);
                 });
             }

@@ -345,10 +345,13 @@ impl Site {
         client_address(peer.ip(), forwarded.into_iter(), &self.trusted)
     }
 
-    /// The user a trusted proxy vouches for.
+    /// The user a trusted proxy vouches for. An empty name is nobody's.
     fn header_user(&self, request: &Request<'_, '_>) -> Option<Arc<str>> {
         let header = self.settings.client.user_id_http_header.as_str();
-        if header.is_empty() { None } else { request.header(header).map(Arc::from) }
+        if header.is_empty() {
+            return None;
+        }
+        request.header(header).filter(|user| !user.is_empty()).map(Arc::from)
     }
 
     /// Pages may only ask from where `client.allowed_origins` says.

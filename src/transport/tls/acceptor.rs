@@ -24,6 +24,8 @@ pub struct Material {
     pub client_ca_pem: Option<Vec<u8>>,
     /// Nothing below TLS 1.3.
     pub only_tls13: bool,
+    /// What is spoken inside, by its name in ALPN. Who offers other names only is refused.
+    pub protocol: &'static str,
 }
 
 /// Material that cannot be used: the option to blame, without its section, and why.
@@ -78,7 +80,7 @@ impl Ready {
         let mut config = builder
             .with_single_cert(chain, key)
             .map_err(|error| Unusable::new("key_pem", format!("does not go with cert_pem ({error})")))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![material.protocol.as_bytes().to_vec()];
         // Sessions are resumed by tickets the client keeps: whoever comes back in a storm costs no signature and
         // no memory. With a new certificate come new ticket keys: nobody resumes past a changed client CA.
         config.ticketer = aws_lc_rs::Ticketer::new()
@@ -147,7 +149,7 @@ fn span(seconds: i64) -> String {
     }
 }
 
-/// Shared by all cores; looked at once per connection.
+/// Shared by all cores, or by those who serve another port; looked at once per connection.
 #[derive(Debug)]
 pub struct Acceptor {
     config: RwLock<Arc<ServerConfig>>,
@@ -179,7 +181,9 @@ impl Acceptor {
         self.reloads_failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
+    /// What the next connection is to be accepted with.
+    #[must_use]
+    pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -186,6 +186,7 @@ fn ready(made: &Made, client_ca: Option<&Made>) -> Ready {
         key_pem: made.key_pem.clone().into(),
         client_ca_pem: client_ca.map(|it| it.cert_pem.clone().into()),
         only_tls13: false,
+        protocol: "http/1.1",
     };
     Ready::new(&material, now()).expect("good material")
 }
@@ -546,6 +547,7 @@ fn material_that_cannot_be_used_says_why() {
             key_pem: key.into(),
             client_ca_pem: ca.map(Into::into),
             only_tls13: true,
+            protocol: "http/1.1",
         };
         let error = Ready::new(&material, now() + 60_000_000).expect_err(says);
         assert_eq!(error.option, option, "{error:?}");
@@ -562,6 +564,7 @@ fn material_that_cannot_be_used_says_why() {
         key_pem: made.key_pem.into(),
         client_ca_pem: None,
         only_tls13: true,
+        protocol: "http/1.1",
     };
     assert!(Ready::new(&material, 0).expect_err("too early").reason.contains("is valid only"));
 }

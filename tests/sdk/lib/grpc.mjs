@@ -4,7 +4,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
-import { until } from './util.mjs';
+import { Server } from './server.mjs';
+import { SECRET } from './token.mjs';
+import { freePort, until } from './util.mjs';
 
 const SCHEMA = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../../schema');
 const options = { includeDirs: [SCHEMA], keepCase: true, longs: Number };
@@ -14,15 +16,31 @@ const { UniStream, CODES } = (() => {
 })();
 export { CODES };
 
+/** A server on two cores with `uni_grpc`, and where that is. */
+export async function start(overrides = {}, how = Server.start) {
+  const port = await freePort();
+  const client = { allow_anonymous_connect_without_token: true, token: { hmac_secret_key: SECRET } };
+  const server = await how({
+    runtime: { cores: 2 },
+    ...overrides,
+    client: { ...client, ...overrides.client },
+    uni_grpc: { enabled: true, address: '127.0.0.1', port, ...overrides.uni_grpc },
+  });
+  return Object.assign(server, { grpc: `127.0.0.1:${port}` });
+}
+
 /** What every publication says, as JSON. */
 const said = ({ data }) => JSON.parse(data);
 
-/** One `Consume`. `pushes` is what it heard, `status` how it ended. */
+/** One `Consume`. `pushes` is what it heard, `status` how it ended. `certificate` (PEM): by TLS, trusting that one. */
 export class Listener {
-  constructor(address, request = {}, channelOptions = {}) {
-    this.client = new UniStream(address, grpc.credentials.createInsecure(), channelOptions);
+  constructor(address, request = {}, channelOptions = {}, { metadata = {}, certificate } = {}) {
+    const credentials = certificate ? grpc.credentials.createSsl(certificate) : grpc.credentials.createInsecure();
+    this.client = new UniStream(address, credentials, channelOptions);
     Object.assign(this, { pushes: [], status: null });
-    this.call = this.client.Consume(request);
+    const fields = new grpc.Metadata();
+    for (const [name, value] of Object.entries(metadata)) fields.set(name, value);
+    this.call = this.client.Consume(request, fields);
     this.call.on('data', (push) => this.pushes.push(push));
     // The status says the same.
     this.call.on('error', () => {});

@@ -3,23 +3,10 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import * as grpc from '@grpc/grpc-js';
-import { CODES, Listener, said } from '../lib/grpc.mjs';
+import { CODES, Listener, said, start } from '../lib/grpc.mjs';
 import { Server, open } from '../lib/server.mjs';
-import { SECRET, token } from '../lib/token.mjs';
-import { channel, freePort, range, until } from '../lib/util.mjs';
-
-/** A server on two cores with `uni_grpc`, and where that is. */
-async function start(overrides = {}, how = Server.start) {
-  const port = await freePort();
-  const client = { allow_anonymous_connect_without_token: true, token: { hmac_secret_key: SECRET } };
-  const server = await how({
-    runtime: { cores: 2 },
-    uni_grpc: { enabled: true, address: '127.0.0.1', port },
-    ...overrides,
-    client: { ...client, ...overrides.client },
-  });
-  return Object.assign(server, { grpc: `127.0.0.1:${port}` });
-}
+import { token } from '../lib/token.mjs';
+import { channel, range, until } from '../lib/util.mjs';
 
 const sessions = async (server) => (await server.api('info', {})).nodes[0].num_clients;
 
