@@ -6,7 +6,7 @@ import time
 import pytest
 from centrifuge import CentrifugeError
 from harness import Peer, Server, until
-from test_tokens import SECRET, token
+from tokens import SECRET, token
 
 OLD, SUBSCRIPTIONS = "the secret before", "a secret of subscriptions"
 CLIENT = {
