@@ -455,7 +455,13 @@ pub fn info(json: &str) -> Decoded {
     Ok(Ok(ApiRequest::Info))
 }
 
-pub fn not_available(json: &str) -> Decoded {
-    object::<serde::de::IgnoredAny>(json)?;
-    Ok(Err(ErrorCode::NotAvailable))
+/// Calls what the application handles: nothing yet.
+pub fn rpc(json: &str) -> Decoded {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Rpc {
+        method: String,
+    }
+    let rpc: Rpc = object(json)?;
+    Ok(Err(if rpc.method.is_empty() { ErrorCode::BadRequest } else { ErrorCode::MethodNotFound }))
 }

@@ -19,7 +19,6 @@ const fn of(name: &'static str, number: Option<u64>, about: &'static str, decode
     Method { name, number, about, decode }
 }
 
-/// Methods of Centrifugo whose feature is not built answer error 108, so that a caller can tell them from a typo.
 pub const METHODS: &[Method] = &[
     of("publish", Some(0), "publish to a channel", decode::publish),
     of("broadcast", Some(1), "publish the same to many channels", decode::broadcast),
@@ -32,7 +31,7 @@ pub const METHODS: &[Method] = &[
     of("history_remove", Some(7), "forget the publications of a channel", decode::history_remove),
     of("channels", Some(8), "channels with subscribers", decode::channels),
     of("info", Some(9), "this node and its cores", decode::info),
-    of("rpc", Some(10), "call a handler of the application", decode::not_available),
+    of("rpc", Some(10), "call a handler of the application", decode::rpc),
     of("refresh", Some(12), "prolong a user's connections", decode::refresh),
     of("block_user", None, "keep a user out, and end its sessions", decode::block_user),
     of("unblock_user", None, "let a user in again", decode::unblock_user),

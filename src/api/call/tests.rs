@@ -217,7 +217,9 @@ fn single_methods() {
         check(method, r#"{"all_users":true,"label_filter":"a"}"#, 200, missing);
         check(method, r#"{"all_users":false}"#, 200, bad);
     }
-    check("rpc", r#"{"method":"x","params":{}}"#, 200, missing);
+    let unknown = r#"{"error":{"code":104,"message":"method not found"}}"#;
+    check("rpc", r#"{"method":"x","params":{}}"#, 200, unknown);
+    check("rpc", r#"{"params":{}}"#, 200, bad);
     check("map_publish", "{}", 200, bad);
     check(
         "disconnect",
@@ -292,7 +294,7 @@ fn batch_keeps_order_and_reports_each() {
     assert_eq!(status, 200);
     assert!(
         body.starts_with(
-            r#"{"replies":[{"publish":{"offset":1,"epoch":"E"}},{"error":{"code":108,"message":"not available"}},{"error":{"code":104,"message":"method not found"}},{"error":{"code":104,"message":"method not found"}},{"error":{"code":107,"message":"bad request"}},{"info":{"nodes":"#
+            r#"{"replies":[{"publish":{"offset":1,"epoch":"E"}},{"error":{"code":107,"message":"bad request"}},{"error":{"code":104,"message":"method not found"}},{"error":{"code":104,"message":"method not found"}},{"error":{"code":107,"message":"bad request"}},{"info":{"nodes":"#
         ),
         "{body}"
     );

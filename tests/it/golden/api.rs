@@ -28,7 +28,7 @@ fn calls() {
         (
             "batch",
             r#"{"commands":[{"publish":{"channel":"a","data":{}}},{"rpc":{"method":"x"}},{"nope":{}}]}"#.into(),
-            r#"{"replies":[{"publish":{"offset":3,"epoch":"E"}},{"error":{"code":108,"message":"not available"}},{"error":{"code":104,"message":"method not found"}}]}"#.into(),
+            r#"{"replies":[{"publish":{"offset":3,"epoch":"E"}},{"error":{"code":104,"message":"method not found"}},{"error":{"code":104,"message":"method not found"}}]}"#.into(),
         ),
         (
             "history",
