@@ -509,10 +509,12 @@ impl Core {
             let Some(session) = self.sessions.get_mut(conn) else { return };
             let Some(held) = &mut session.held else { return };
             let Some(message) = held.messages.pop_front() else {
-                if held.paused {
-                    self.effects.push(Effect::Resume(conn));
-                }
+                let paused = held.paused;
                 session.held = None;
+                if paused {
+                    self.effects.push(Effect::Resume(conn));
+                    self.put_off_expiry(conn);
+                }
                 return;
             };
             held.bytes -= message.len();

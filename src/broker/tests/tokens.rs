@@ -215,6 +215,32 @@ fn a_connection_ends_after_its_token_unless_refreshed() {
     assert_eq!(one.closed, []);
 }
 
+/// A refresh may stand behind commands that are made to wait, but not for ever.
+#[test]
+fn who_never_stops_talking_goes_as_well() {
+    let mut settings = settings();
+    settings.channel.without_namespace.allow_publish_for_client = true;
+    settings.channel.without_namespace.allow_publish_for_anonymous = true;
+    let mut one = One::of(2, settings);
+    let begun_ms = one.now.ms;
+    let conn = client(&mut one, r#"{"exp":1700000010}"#);
+    let abroad = (0..100).map(|i| format!("c{i}")).find(|name| one.core.owner(name) == 1).unwrap();
+    let talk = [
+        format!(r#"{{"id":2,"publish":{{"channel":"{abroad}","data":1}}}}"#),
+        r#"{"id":3,"unsubscribe":{"channel":"x"}}"#.into(),
+    ];
+    while one.closed.is_empty() && one.now.ms < begun_ms + 100_000 {
+        one.now.ms += 100;
+        one.now.unix_ms += 100;
+        one.say(conn, &talk.join("\n"));
+        one.turn();
+    }
+    assert_eq!(one.closed, [(conn, Disconnect::EXPIRED)]);
+    // Ten seconds, 25 to refresh, and as long as a question may take.
+    let lasted_ms = one.now.ms - begun_ms;
+    assert!((40_000..42_000).contains(&lasted_ms), "{lasted_ms}");
+}
+
 #[test]
 fn where_everything_is_allowed_connections_do_not_expire() {
     let mut settings = settings();
