@@ -57,7 +57,9 @@ impl Core {
                 let owner = self.owners.of(user);
                 self.act_by_owner(call, owner, ApiRequest::Deny(denial));
             }
-            Denial::Revoke { .. } | Denial::Invalidate { .. } if !self.denials.has_room(self.now) => {
+            Denial::Revoke { .. } | Denial::Invalidate { .. }
+                if !self.denials.has_room(&denial, self.now) =>
+            {
                 self.api_reply(call, Err(ErrorCode::LimitExceeded));
             }
             Denial::Revoke { .. } | Denial::Invalidate { .. } => {
@@ -115,11 +117,12 @@ impl Core {
 
     /// Another core wants this done to a user of this one.
     pub(super) fn on_act(&mut self, asker: CoreId, id: AskKey, gather: AskKey, act: &Arc<ApiRequest>) {
-        if let ApiRequest::Deny(denial) = &**act
-            && let Err(error) = self.denials.add(denial, self.now)
-        {
-            let answer = Box::new(Answer::Error(error));
-            return self.out.send(asker, Mesh::Answer { id, answer });
+        if let ApiRequest::Deny(denial) = &**act {
+            if !self.denials.has_room(denial, self.now) {
+                let answer = Box::new(Answer::Error(ErrorCode::LimitExceeded));
+                return self.out.send(asker, Mesh::Answer { id, answer });
+            }
+            self.denials.add(denial, self.now);
         }
         let user = match &**act {
             ApiRequest::Deny(Denial::Block { user, .. }) => user,

@@ -262,7 +262,7 @@ impl Core {
             }
             Survey::Deny(denial) => {
                 // Every core has the same, and who was asked first had room.
-                let _ = self.denials.add(denial, self.now);
+                self.denials.add(denial, self.now);
                 self.end_denied(denial);
                 SurveyAnswer::Acted
             }

@@ -6,7 +6,7 @@
 
 use crate::{
     auth::{ConnectClaims, SubscribeClaims},
-    model::{ErrorCode, Now},
+    model::Now,
 };
 use std::{borrow::Borrow, collections::HashMap, hash::Hash, sync::Arc};
 
@@ -67,6 +67,10 @@ impl<V> Ending<V> {
         self.entries.get(key).filter(|(until_ms, _)| now_ms < *until_ms).map(|(_, value)| value)
     }
 
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     fn forget_ended(&mut self, now_ms: u64) {
         self.entries.retain(|_, (until_ms, _)| now_ms < *until_ms);
     }
@@ -105,32 +109,32 @@ impl Denials {
         Self { users, tokens, older: Ending::new(seed), older_in: Ending::new(seed), ids, max }
     }
 
-    fn len(&self) -> usize {
-        let times = self.older.entries.len() + self.older_in.entries.len();
-        self.users.entries.len() + self.tokens.entries.len() + times
+    /// How many there are that count with this one: users are known to their owner alone, tokens to every core.
+    fn count(&self, denial: &Denial) -> usize {
+        match denial {
+            Denial::Block { .. } | Denial::Unblock { .. } => self.users.len(),
+            Denial::Revoke { .. } | Denial::Invalidate { .. } => {
+                self.tokens.len() + self.older.len() + self.older_in.len()
+            }
+        }
     }
 
-    /// Whether there is room for one more; those that have ended are forgotten if not.
-    pub fn has_room(&mut self, now: Now) -> bool {
-        if self.len() >= self.max {
+    /// Whether there is room for this one; those that have ended are forgotten if not.
+    pub fn has_room(&mut self, denial: &Denial, now: Now) -> bool {
+        if matches!(denial, Denial::Unblock { .. }) {
+            return true;
+        }
+        if self.count(denial) >= self.max {
             self.users.forget_ended(now.ms);
             self.tokens.forget_ended(now.ms);
             self.older.forget_ended(now.ms);
             self.older_in.forget_ended(now.ms);
         }
-        self.len() < self.max
+        self.count(denial) < self.max
     }
 
-    /// # Errors
-    /// [`ErrorCode::LimitExceeded`]: there are `client.denials_max`, and none has ended.
-    pub fn add(&mut self, denial: &Denial, now: Now) -> Result<(), ErrorCode> {
-        if let Denial::Unblock { user } = denial {
-            self.users.entries.remove(user);
-            return Ok(());
-        }
-        if !self.has_room(now) {
-            return Err(ErrorCode::LimitExceeded);
-        }
+    /// Whoever asks looks for room before ([`Denials::has_room`]): what one core has promised holds on all.
+    pub fn add(&mut self, denial: &Denial, now: Now) {
         // On the core's own clock from here on: a jump of the wall clock lets nobody in.
         let until_ms = |expire_at: u64| match expire_at {
             0 => u64::MAX,
@@ -151,9 +155,10 @@ impl Denials {
                     self.older_in.entries.insert(place(user, channel), entry);
                 }
             }
-            Denial::Unblock { .. } => {}
+            Denial::Unblock { user } => {
+                self.users.entries.remove(user);
+            }
         }
-        Ok(())
     }
 
     #[must_use]
@@ -235,24 +240,24 @@ mod tests {
     fn they_end_on_the_own_clock() {
         let mut denials = Denials::new(10, 1);
         let expire_at = 1_700_000_010;
-        denials.add(&Denial::Block { user: "a".into(), expire_at }, NOW).unwrap();
-        denials.add(&Denial::Block { user: "b".into(), expire_at: 0 }, NOW).unwrap();
+        denials.add(&Denial::Block { user: "a".into(), expire_at }, NOW);
+        denials.add(&Denial::Block { user: "b".into(), expire_at: 0 }, NOW);
         for (user, ms, want) in
             [("a", 0, true), ("a", 9_999, true), ("a", 10_000, false), ("b", 1 << 40, true), ("c", 0, false)]
         {
             assert_eq!(denials.blocks(user, after(ms)), want, "{user} {ms}");
         }
-        denials.add(&Denial::Unblock { user: "b".into() }, NOW).unwrap();
+        denials.add(&Denial::Unblock { user: "b".into() }, NOW);
         assert!(!denials.blocks("b", NOW));
     }
 
     #[test]
     fn tokens_table() {
         let mut denials = Denials::new(10, 1);
-        denials.add(&Denial::Revoke { id: "t1".into(), expire_at: 0 }, NOW).unwrap();
+        denials.add(&Denial::Revoke { id: "t1".into(), expire_at: 0 }, NOW);
         let invalid =
             Denial::Invalidate { user: "a".into(), channel: "".into(), issued_before: 100, expire_at: 0 };
-        denials.add(&invalid, NOW).unwrap();
+        denials.add(&invalid, NOW);
         for (id, user, issued, want) in [
             ("t1", "x", None, true),
             ("t2", "x", None, false),
@@ -287,7 +292,7 @@ mod tests {
             invalid("b", "news"),
             invalid("c1", "x"),
         ];
-        all.iter().for_each(|denial| denials.add(denial, NOW).unwrap());
+        all.iter().for_each(|denial| denials.add(denial, NOW));
         // Its id, its user, of which channel (none: of a connection), made when.
         for (id, user, channel, issued, want) in [
             ("t1", "x", "", Some(200_000), true),
@@ -334,10 +339,21 @@ mod tests {
     fn there_are_so_many_and_those_that_ended_make_room() {
         let mut denials = Denials::new(2, 1);
         let block = |user: &str, expire_at| Denial::Block { user: user.into(), expire_at };
-        assert_eq!(denials.add(&block("a", 1_700_000_001), NOW), Ok(()));
-        assert_eq!(denials.add(&block("b", 0), NOW), Ok(()));
-        assert_eq!(denials.add(&block("c", 0), NOW), Err(ErrorCode::LimitExceeded));
-        assert_eq!(denials.add(&block("c", 0), after(1_000)), Ok(()));
-        assert_eq!(denials.len(), 2);
+        let mut add = |denial: &Denial, now| {
+            let room = denials.has_room(denial, now);
+            if room {
+                denials.add(denial, now);
+            }
+            room
+        };
+        assert!(add(&block("a", 1_700_000_001), NOW));
+        assert!(add(&block("b", 0), NOW));
+        assert!(!add(&block("c", 0), NOW));
+        let revoke = |id: &str| Denial::Revoke { id: id.into(), expire_at: 0 };
+        assert!(add(&revoke("t1"), NOW), "users take no room from tokens");
+        assert!(add(&revoke("t2"), NOW));
+        assert!(!add(&revoke("t3"), NOW));
+        assert!(add(&block("c", 0), after(1_000)), "one has ended");
+        assert_eq!(denials.users.len(), 2);
     }
 }

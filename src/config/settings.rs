@@ -159,7 +159,7 @@ sections! {
         channel_limit: usize = 128, Rule::RangeOrDefault(1, 1_000_000);
         /// Sessions one user may have at a time on this node; a further one is disconnected with 3504. 0: any number.
         user_connection_limit: usize = 0, Rule::Range(0, 1_000_000);
-        /// Blocked users and revoked tokens a core remembers, some hundred bytes each; more are answered with error 106 until some have ended.
+        /// Blocked users a core remembers, and as many revoked tokens, some hundred bytes each; more are answered with error 106 until some have ended.
         denials_max: usize = 100_000, Rule::Range(1, 10_000_000);
         /// Client connections of this node; a further one is answered 503. 0: any number.
         connection_limit: usize = 0, Rule::Range(0, 100_000_000);
