@@ -9,6 +9,8 @@
 //! late (answered after that), orphaned (answered when who asked was gone). The mesh neither loses nor doubles
 //! messages, so neither does the simulation.
 //!
+//! What expires is simulated apart, in [`tokens`], as are shared polls, in [`polls`].
+//!
 //! ```text
 //! SIM_SEEDS=2000 SIM_THREADS=2 cargo test --profile sim --no-default-features --features core --lib sim::seeds -- --nocapture
 //! ```
@@ -27,6 +29,7 @@ mod maps;
 mod mesh;
 mod polls;
 mod sockets;
+mod tokens;
 mod truth;
 mod world;
 
