@@ -90,6 +90,9 @@ impl Pending {
     }
 }
 
+/// No offset: the latest publication, wherever it is.
+pub const LATEST: u64 = u64::MAX;
+
 #[derive(Clone, Debug)]
 pub struct SubscribePending {
     pub conn: ConnKey,
@@ -99,7 +102,7 @@ pub struct SubscribePending {
     pub grants: Grants,
     /// Which publications the client wants.
     pub filter: Option<Arc<Filter>>,
-    /// The client recovers from this offset; `u64::MAX` where that does not matter, as only the latest is given.
+    /// The client recovers from this offset; [`LATEST`] where that does not matter, as only the latest is given.
     pub recover_from: Option<u64>,
     pub origin: SubscribeOrigin,
     /// As in [`crate::wire::client::SubscribeResult`].
@@ -127,6 +130,12 @@ pub struct TrackPending {
 }
 
 impl SubscribePending {
+    /// The latest publication is all it can recover.
+    #[must_use]
+    pub fn wants_latest(&self) -> bool {
+        self.recover_from == Some(LATEST)
+    }
+
     /// Not everything is for this subscriber.
     #[must_use]
     pub fn picks(&self) -> bool {

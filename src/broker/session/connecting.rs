@@ -3,7 +3,8 @@
 //!
 //! A subscription begins with the reply. What its channel publishes between the owner's answer and then is
 //! before its beginning, unless it recovers: then that is kept (`Early` in the hub) and counts as recovered.
-//! Too much of it, as with any recovery, is `recovered: false`.
+//! Too much of it, as with any recovery, is `recovered: false`. Where the latest publication is all that recovery
+//! brings, what came last is the latest.
 
 use super::{
     State,
@@ -143,7 +144,7 @@ impl Core {
     /// The owner took a subscriber whose client still waits for others.
     pub(super) fn on_connect_answer(&mut self, pending: SubscribePending, answer: Subscribed) {
         let (conn, hub) = (pending.conn, pending.hub);
-        if answer.recovered
+        if (answer.recovered || pending.wants_latest())
             && let Some(channel) = self.hub.get_mut(hub)
         {
             channel.early.push(Early { conn, publications: Vec::new() });
@@ -212,6 +213,11 @@ impl Core {
         }
         let mut publications = std::mem::take(&mut answer.publications);
         publications.extend(early.into_iter().flatten());
+        if pending.wants_latest() {
+            publications.retain(|publication| publication.offset > 0);
+            publications.drain(..publications.len().saturating_sub(1));
+            answer.recovered |= !publications.is_empty();
+        }
         let recovered = answer.recovered && publications.len() <= most;
         if recovered {
             self.withhold(conn, &mut publications);

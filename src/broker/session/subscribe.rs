@@ -16,7 +16,7 @@ use crate::{
         group::{Class, Filter, FilterError},
         hub::HubKey,
         mesh::{Ask, AskKey, MapJoin, Recover, Shown, SubscribeAsk, Subscribed},
-        pending::{MapPending, Pending, SubscribeOrigin, SubscribePending},
+        pending::{LATEST, MapPending, Pending, SubscribeOrigin, SubscribePending},
         permission::{Grants, Namespaces, Verb, option_ms, recovers_cache},
     },
     config::SubscriptionType,
@@ -258,7 +258,7 @@ impl Core {
             hub,
             grants,
             filter,
-            recover_from: recover.as_ref().map(|recover| if cache { u64::MAX } else { recover.offset }),
+            recover_from: recover.as_ref().map(|recover| if cache { LATEST } else { recover.offset }),
             origin,
             publish_debounce,
             map: (kind != 0).then(|| MapPending {
