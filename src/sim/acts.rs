@@ -1,7 +1,7 @@
 //! What clients do to the node: connect, speak, misbehave, disappear.
 
 use super::{
-    client::Wish,
+    client::{Expect, Wish, Wished},
     emulation::Emulation,
     knobs::{CHANNELS, USERS},
     world::{Input, Socket, World},
@@ -120,6 +120,13 @@ impl World {
 
     fn connect(&mut self, index: usize) {
         let core = self.rng.below(self.knobs.cores as u64) as usize;
+        let named = self.rng.below(1000) < self.knobs.users;
+        let user: Option<std::sync::Arc<str>> =
+            named.then(|| USERS[self.rng.below(USERS.len() as u64) as usize].into());
+        self.clients[index].user = user.as_deref().unwrap_or_default().to_owned();
+        self.clients[index].may_be_displaced = named && self.knobs.users_limited;
+        let returns = !self.clients[index].memory.is_empty();
+        self.count(if returns { "act: reconnect and recover" } else { "act: connect" });
         let websocket_pings = self.rng.below(4) == 0;
         let deflate = [None, None, Some(Window::Bits9), Some(Window::Bits15)][self.rng.below(4) as usize];
         let protocol = self.clients[index].protocol;
@@ -144,14 +151,8 @@ impl World {
             closing_ms: None,
         };
         let conn = host.sockets.insert(socket);
-        let named = self.rng.below(1000) < self.knobs.users;
-        let user: Option<std::sync::Arc<str>> =
-            named.then(|| USERS[self.rng.below(USERS.len() as u64) as usize].into());
-        self.clients[index].user = user.as_deref().unwrap_or_default().to_owned();
-        self.clients[index].may_be_displaced = named && self.knobs.users_limited;
         self.hosts[core].opening.push((conn, SessionStart { user, ..start }));
-        let returns = !self.clients[index].memory.is_empty();
-        self.count(if returns { "act: reconnect and recover" } else { "act: connect" });
+        let subs = self.wishes(index);
         let client = &mut self.clients[index];
         // A socket that takes little per turn cannot keep up, nor a queue that holds no recovery.
         client.was_stalled =
@@ -159,9 +160,35 @@ impl World {
         client.websocket_pings = websocket_pings && emulation.is_none();
         client.deflates = deflate.is_some();
         client.emulation = emulation;
-        client.connect(core, conn);
-        // SDKs send their subscribes in the same message.
-        let channels: Vec<_> = client.memory.keys().cloned().collect();
+        client.connect(core, conn, subs);
+        self.come_back(index);
+    }
+
+    /// Subscriptions that are to come with a connection: of those there were, and another one.
+    fn wishes(&mut self, index: usize) -> Wished {
+        if self.rng.below(3) > 0 {
+            return Wished::new();
+        }
+        let memory = &self.clients[index].memory;
+        let mut channels: Vec<_> = memory.keys().take(3).cloned().collect();
+        channels.push(CHANNELS[self.rng.below(CHANNELS.len() as u64) as usize].into());
+        let wished = |channel: String| {
+            let recover = memory.get(&channel).filter(|_| self.rng.below(4) > 0).cloned();
+            let wish = Wish { with_connect: true, ..Wish::draw(&mut self.rng, &channel) };
+            (channel, (recover, wish))
+        };
+        channels.into_iter().map(wished).collect()
+    }
+
+    /// SDKs send their subscribes in one message with connect.
+    fn come_back(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let comes = |channel: &String| {
+            let with_connect =
+                |expect: &Expect| matches!(expect, Expect::Connect { subs } if subs.contains_key(channel));
+            client.outstanding.values().any(with_connect)
+        };
+        let channels: Vec<_> = client.memory.keys().filter(|channel| !comes(channel)).cloned().collect();
         for channel in channels {
             if client.outstanding.len() < 5 {
                 client.subscribe(&channel, true, 0, Wish::draw(&mut self.rng, &channel));

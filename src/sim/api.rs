@@ -1,8 +1,8 @@
 //! Calls of the server API, and what their answers must be.
 
-use super::{filter, knobs::CHANNELS, maps::MapCall, world::World};
+use super::{filter, knobs::CHANNELS, maps::MapCall, terms::Terms, world::World};
 use crate::{
-    broker::seam::{ApiReply, ApiRequest, Overrides, PublishOptions, Refresh, Target},
+    broker::seam::{ApiReply, ApiRequest, Overrides, Refresh, Target},
     model::{Disconnect, ErrorCode, Position, Tags},
 };
 
@@ -43,22 +43,15 @@ impl World {
         } else {
             Target { user, client: client.id.as_str().into(), ..Target::default() }
         };
-        let options = PublishOptions::default();
-        let mut call = Call::Any;
         let request = match self.rng.below(13) {
-            0..=2 => {
-                let payload = self.api_payload(channel);
-                let tags = self.tags(&payload);
-                call = Call::Publish { channel, payload: payload.clone() };
-                ApiRequest::Publish { channel: channel.into(), data: payload.into(), tags, options }
-            }
-            3 => {
-                // The second channel does not exist: each gets its own answer.
-                let payload = self.api_payload(channel);
-                let tags = self.tags(&payload);
-                let channels = vec![channel.into(), "none:x".into()];
-                call = Call::Broadcast { channel, payload: payload.clone() };
-                ApiRequest::Broadcast { channels, data: payload.into(), tags, options }
+            dice @ 0..=3 => {
+                let terms = Terms::draw(&mut self.rng, channel, self.now.ms);
+                // A key is for those who publish again.
+                for _ in 0..1 + u64::from(!terms.key.is_empty()) {
+                    let core = self.rng.below(self.knobs.cores as u64) as usize;
+                    self.publish(core, channel, dice == 3, &terms);
+                }
+                return;
             }
             4 | 10 | 11 => ApiRequest::Subscribe {
                 target,
@@ -84,7 +77,22 @@ impl World {
             8 => ApiRequest::Info,
             _ => ApiRequest::HistoryRemove { channel: "rec:c".into() },
         };
-        self.api(core, request, call);
+        self.api(core, request, Call::Any);
+    }
+
+    fn publish(&mut self, core: usize, channel: &'static str, broadcast: bool, terms: &Terms) {
+        let payload = self.api_payload(channel);
+        let (tags, options) = (self.tags(&payload), terms.options());
+        self.truth.terms.set(&payload, terms);
+        let data = payload.clone().into();
+        if broadcast {
+            // The second channel does not exist: each gets its own answer.
+            let channels = vec![channel.into(), "none:x".into()];
+            let request = ApiRequest::Broadcast { channels, data, tags, options };
+            return self.api(core, request, Call::Broadcast { channel, payload });
+        }
+        let request = ApiRequest::Publish { channel: channel.into(), data, tags, options };
+        self.api(core, request, Call::Publish { channel, payload });
     }
 
     pub(super) fn tags(&mut self, payload: &[u8]) -> Tags {
@@ -125,14 +133,12 @@ impl World {
         }
         match (call, reply) {
             (Call::Publish { channel, payload }, Ok(ApiReply::Publish { position })) => {
-                if let Some(position) = position {
-                    self.truth.told(channel, &position.epoch, position.offset, &payload);
-                }
+                self.truth.answered(channel, position.as_ref(), &payload, &mut self.coverage);
             }
             (Call::Broadcast { channel, payload }, Ok(ApiReply::Broadcast(results))) => {
                 assert!(matches!(results[..], [_, Err(ErrorCode::UnknownChannel)]), "{results:?}");
                 match &results[0] {
-                    Ok(Some(at)) => self.truth.told(channel, &at.epoch, at.offset, &payload),
+                    Ok(at) => self.truth.answered(channel, at.as_ref(), &payload, &mut self.coverage),
                     Err(ErrorCode::Internal) => self.count("pending: Broadcast expired"),
                     _ => {}
                 }

@@ -31,10 +31,7 @@ impl Client {
             assert_eq!(self.closed, None, "client {}: bytes after the close frame", self.index);
             match opcode {
                 8 => {
-                    let code = u16::from_be_bytes([payload[0], payload[1]]);
-                    self.closed = Some(code);
-                    *coverage.entry(format!("close: {code}")).or_default() += 1;
-                    self.check_close(code);
+                    self.was_closed(u16::from_be_bytes([payload[0], payload[1]]), coverage);
                 }
                 9 => {
                     assert!(self.websocket_pings, "client {}: a WebSocket ping", self.index);
@@ -63,19 +60,27 @@ impl Client {
         self.buffer = rest.to_vec();
     }
 
+    fn was_closed(&mut self, code: u16, coverage: &mut Coverage) {
+        self.closed = Some(code);
+        *coverage.entry(format!("close: {code}")).or_default() += 1;
+        self.check_close(code);
+    }
+
     fn check_close(&self, code: u16) {
+        let comes = |expect: &Expect| matches!(expect, Expect::Connect { subs } if !subs.is_empty());
+        let comes_with_connect = self.outstanding.values().any(comes);
         let allowed = match code {
             3008 | 3009 | 3012 => self.was_stalled || (code == 3012 && self.silent),
             3501 => self.was_rude,
             // Requests come however much waits.
             3013 => self.emulation.is_some(),
-            // A server-side subscription that lost publications, or the server API.
-            3010 => self.subs.values().any(|sub| sub.server_side),
+            // A server-side subscription that lost publications, or did while it waited for others.
+            3010 => self.subs.values().any(|sub| sub.server_side) || comes_with_connect,
             // Another session of its user, or too many of them.
             3504 => self.may_be_displaced,
             3000 => self.refused,
-            // The channel of its user could not be had in time.
-            3004 => !self.user.is_empty() && !self.connected,
+            // The channel of its user, or one it wished for, could not be had in time.
+            3004 => (!self.user.is_empty() && !self.connected) || comes_with_connect,
             // The server API said that its time is over.
             3005 => true,
             // The server API, and the end of the server.
@@ -130,16 +135,27 @@ impl Client {
         coverage: &mut Coverage,
     ) {
         match (expect, reply) {
-            (Expect::Connect, ServerReply::Connect(result)) => {
+            (Expect::Connect { mut subs }, ServerReply::Connect(result)) => {
+                let result = *result;
                 self.connected = true;
                 self.id = result.client.into_owned();
+                for (channel, told) in &result.subs {
+                    let Some((recover, wish)) = subs.remove(&**channel) else {
+                        assert!(channel.contains('#'), "client {}: {channel} uninvited", self.index);
+                        continue;
+                    };
+                    let name = if told.recovered && recover.is_some() { "recovered" } else { "subscribed" };
+                    *coverage.entry(format!("connect: {name}")).or_default() += 1;
+                    self.on_subscribed(channel, recover, wish, told, truth, coverage);
+                }
+                assert!(subs.is_empty(), "client {}: connected without {subs:?}", self.index);
                 match &mut self.emulation {
                     Some(emulation) => emulation.session = result.session.into_owned(),
                     None => assert_eq!(result.session, "", "client {}: a session to be named", self.index),
                 }
             }
             // The owner of its user did not answer in time: it may try again.
-            (Expect::Connect, ServerReply::Error { code: 100, .. }) => {
+            (Expect::Connect { .. }, ServerReply::Error { code: 100, .. }) => {
                 assert!(!self.user.is_empty(), "client {}: nobody was asked", self.index);
                 *coverage.entry("reply: connect refused".into()).or_default() += 1;
                 self.refused = true;
@@ -152,7 +168,7 @@ impl Client {
                     _ => {}
                 }
                 assert!(
-                    !matches!(expect, Expect::Connect | Expect::Unsubscribe { .. }),
+                    !matches!(expect, Expect::Connect { .. } | Expect::Unsubscribe { .. }),
                     "{expect:?}: {code}"
                 );
             }
@@ -302,7 +318,8 @@ impl Client {
     ) {
         assert!(!self.subs.contains_key(channel), "client {}: subscribed to {channel} twice", self.index);
         assert_eq!(result.positioned, knobs::is_positioned(channel), "{channel}");
-        assert_eq!(result.was_recovering, recover.is_some() && result.recoverable, "{channel}");
+        let recovers = recover.is_some() || knobs::gives_unasked(channel);
+        assert_eq!(result.was_recovering, recovers && result.recoverable, "{channel}");
         let variants = knobs::has_variants(channel);
         assert_eq!(result.delta, wish.delta && wish.filter.is_none() && variants, "{channel}");
         assert!(knobs::conflates(channel) || result.conflation == 0, "{channel}");
@@ -313,6 +330,7 @@ impl Client {
             filter: wish.filter,
             conflates: result.conflation > 0,
             no_echo: wish.no_echo,
+            server_side: wish.with_connect,
             number: result.number,
             epoch: result.epoch.clone().into_owned(),
             offset: result.offset,
@@ -321,7 +339,7 @@ impl Client {
         };
         self.next_serial += 1;
         if result.recovered && knobs::is_cache(channel) {
-            return self.on_latest(channel, sub, &result.publications, truth, coverage);
+            return self.on_latest(channel, sub, recover, &result.publications, truth, coverage);
         } else if result.recovered {
             let (epoch, offset) = recover.expect("recovered without having asked");
             assert_eq!(epoch, sub.epoch, "recovery in another stream");
@@ -331,6 +349,8 @@ impl Client {
             self.pass_over(channel, &epoch, offset + 1..sub.offset + 1, (sub.filter, sub.no_echo), truth);
         } else {
             assert!(result.publications.is_empty(), "not recovered, but publications");
+            let nothing = sub.offset == 0 || !knobs::gives_unasked(channel);
+            assert!(nothing, "client {}: {channel}: nothing of {}", self.index, sub.offset);
         }
         if result.was_recovering {
             let name = if result.recovered { "reply: recovered" } else { "reply: not recovered" };
@@ -347,11 +367,19 @@ impl Client {
         &mut self,
         channel: &str,
         mut sub: Sub,
+        recover: Option<(String, u64)>,
         publications: &[Received<'_>],
         truth: &mut Truth,
         coverage: &mut Coverage,
     ) {
         let top = sub.offset;
+        let asked = recover.is_some();
+        let has_it = recover.is_some_and(|(epoch, offset)| epoch == sub.epoch && offset == top);
+        if publications.is_empty() && !has_it {
+            self.pass_over(channel, &sub.epoch, top..top + 1, (sub.filter, sub.no_echo), truth);
+        } else if !asked {
+            *coverage.entry("reply: the latest unasked".into()).or_default() += 1;
+        }
         *coverage.entry(format!("reply: recovered {} from a cache", publications.len())).or_default() += 1;
         assert!(publications.len() <= 1, "client {}: {channel}: more than the latest", self.index);
         sub.offset -= publications.len() as u64;
@@ -419,10 +447,7 @@ impl Client {
                 *coverage.entry("push: refresh".into()).or_default() += 1;
             }
             ServerPush::Disconnect { code, .. } if self.emulation.is_some() => {
-                let code = u16::try_from(code).expect("a code");
-                self.closed = Some(code);
-                *coverage.entry(format!("close: {code}")).or_default() += 1;
-                self.check_close(code);
+                self.was_closed(u16::try_from(code).expect("a code"), coverage);
             }
             other => panic!("client {}: {other:?}", self.index),
         }

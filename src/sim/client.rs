@@ -22,7 +22,10 @@ use std::collections::BTreeMap;
 /// What a command is waiting for.
 #[derive(Debug, Clone)]
 pub enum Expect {
-    Connect,
+    Connect {
+        /// Subscriptions that are to come with it.
+        subs: Wished,
+    },
     Subscribe {
         channel: String,
         recover: Option<(String, u64)>,
@@ -69,6 +72,9 @@ pub enum Expect {
     },
 }
 
+/// By channel: where to recover from, and what the subscription is to be.
+pub type Wished = BTreeMap<String, (Option<(String, u64)>, Wish)>;
+
 /// What a subscription is asked to be beside the usual.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish {
@@ -78,6 +84,8 @@ pub struct Wish {
     /// Milliseconds; 0: none.
     pub conflation: u32,
     pub no_echo: bool,
+    /// It comes with the connection.
+    pub with_connect: bool,
 }
 
 impl Wish {
@@ -90,6 +98,26 @@ impl Wish {
             numbered: rng.below(2) > 0,
             conflation: [0, 0, 1, 300, 5_000][rng.below(5) as usize],
             no_echo: rng.below(4) == 0,
+            with_connect: false,
+        }
+    }
+
+    fn request<'a>(
+        self,
+        channel: &'a str,
+        recover: Option<&'a (String, u64)>,
+        flag: i64,
+    ) -> SubscribeRequest<'a> {
+        SubscribeRequest {
+            channel: channel.into(),
+            recover: recover.is_some(),
+            epoch: recover.map_or("", |(epoch, _)| epoch.as_str()).into(),
+            offset: recover.map_or(0, |(_, offset)| *offset),
+            flag: flag | i64::from(self.numbered) | if self.no_echo { 4 } else { 0 },
+            conflation: self.conflation,
+            tags_filter: self.filter.map(|filter| Box::new(filter.node())),
+            delta: if self.delta { "fossil".into() } else { "".into() },
+            ..SubscribeRequest::default()
         }
     }
 }
@@ -236,11 +264,16 @@ impl Client {
         client::encode_command(self.protocol, &Command { id, request }, &mut self.outgoing);
     }
 
-    pub fn connect(&mut self, core: usize, conn: ConnKey) {
+    pub fn connect(&mut self, core: usize, conn: ConnKey, subs: Wished) {
         self.at = Some((core, conn));
         self.incarnation += 1;
-        let request = ConnectRequest { name: "go".into(), ..ConnectRequest::default() };
-        self.command(Request::Connect(Box::new(request)), Expect::Connect);
+        let wished = subs.iter().map(|(channel, (recover, wish))| {
+            (std::borrow::Cow::from(channel.as_str()), wish.request(channel, recover.as_ref(), 0))
+        });
+        let request =
+            ConnectRequest { name: "go".into(), subs: wished.collect(), ..ConnectRequest::default() };
+        let expect = Expect::Connect { subs: subs.clone() };
+        self.command(Request::Connect(Box::new(request)), expect);
     }
 
     pub fn subscribe(&mut self, channel: &str, recover: bool, flag: i64, wish: Wish) {
@@ -261,19 +294,8 @@ impl Client {
         flag: i64,
         wish: Wish,
     ) {
-        let (epoch, offset) = recover.clone().unwrap_or_default();
-        let request = SubscribeRequest {
-            channel: channel.into(),
-            recover: recover.is_some(),
-            epoch: epoch.into(),
-            offset,
-            flag: flag | i64::from(wish.numbered) | if wish.no_echo { 4 } else { 0 },
-            conflation: wish.conflation,
-            tags_filter: wish.filter.map(|filter| Box::new(filter.node())),
-            delta: if wish.delta { "fossil".into() } else { "".into() },
-            ..SubscribeRequest::default()
-        };
-        let expect = Expect::Subscribe { channel: channel.into(), recover, lie, wish };
+        let request = wish.request(channel, recover.as_ref(), flag);
+        let expect = Expect::Subscribe { channel: channel.into(), recover: recover.clone(), lie, wish };
         self.command(Request::Subscribe(Box::new(request)), expect);
     }
 

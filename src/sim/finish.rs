@@ -55,6 +55,7 @@ impl World {
         self.set_at_rest();
         self.compare_maps(When::SetSince);
         self.truth.maps.check_terms();
+        self.truth.check_terms(&mut self.coverage);
         self.match_patterns();
         self.say_goodbye();
         self.settle_down();

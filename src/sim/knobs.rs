@@ -42,9 +42,9 @@ pub struct Knobs {
 }
 
 /// Channels of the simulation, by what they do: recoverable, positioned, plain, with presence.
-pub const CHANNELS: [&str; 15] = [
-    "rec:a", "rec:b", "rec:c", "small:a", "brief:a", "cache:a", "pos:a", "plain:a", "plain:b", "joins:a",
-    "slow:a", "wild:x.a", "wild:x.b", "wild:x.*", "wild:>",
+pub const CHANNELS: [&str; 16] = [
+    "rec:a", "rec:b", "rec:c", "small:a", "brief:a", "cache:a", "auto:a", "pos:a", "plain:a", "plain:b",
+    "joins:a", "slow:a", "wild:x.a", "wild:x.b", "wild:x.*", "wild:>",
 ];
 
 /// Channels that patterns stand for.
@@ -76,7 +76,12 @@ pub fn has_history(channel: &str) -> bool {
 
 /// Recovery brings the latest publication only.
 pub fn is_cache(channel: &str) -> bool {
-    channel.starts_with("cache")
+    channel.starts_with("cache") || gives_unasked(channel)
+}
+
+/// So does every subscribe.
+pub fn gives_unasked(channel: &str) -> bool {
+    channel.starts_with("auto")
 }
 
 pub fn has_presence(channel: &str) -> bool {
@@ -201,6 +206,16 @@ impl Knobs {
             (
                 "cache",
                 ChannelOptions { force_recovery_mode: RecoveryMode::Cache, ..history(1 + rng.below(4)) },
+            ),
+            (
+                "auto",
+                ChannelOptions {
+                    force_recovery_mode: RecoveryMode::Cache,
+                    auto_cache_recover: true,
+                    // Longer than a seed: there is something as soon as there was something.
+                    history_ttl: Duration::from_secs(3_000),
+                    ..history(1 + rng.below(4))
+                },
             ),
             ("pos", ChannelOptions { force_positioning: true, ..with_deltas }),
             ("wild", ChannelOptions { allow_wildcards: true, ..open.clone() }),

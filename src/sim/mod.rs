@@ -29,6 +29,7 @@ mod maps;
 mod mesh;
 mod polls;
 mod sockets;
+mod terms;
 mod tokens;
 mod truth;
 mod world;
@@ -136,6 +137,7 @@ const MUST_HAPPEN: &[&str] = &[
     "effect: pause",
     "effect: resume",
     "close: 3001",
+    "close: 3004",
     "close: 3008",
     "close: 3009",
     "close: 3010",
@@ -149,6 +151,7 @@ const MUST_HAPPEN: &[&str] = &[
     "reply: not recovered",
     "reply: recovered 0 from a cache",
     "reply: recovered 1 from a cache",
+    "reply: the latest unasked",
     "reply: error 100",
     "reply: error 103",
     "reply: error 105",
@@ -162,6 +165,8 @@ const MUST_HAPPEN: &[&str] = &[
     "api: error 111",
     "write: short",
     "write: broken",
+    "connect: recovered",
+    "connect: subscribed",
     "counter: dropped",
     "counter: no credit",
     "counter: not JSON",
@@ -169,6 +174,9 @@ const MUST_HAPPEN: &[&str] = &[
     "publication: patch",
     "publication: filtered",
     "publication: newest of several",
+    "publish: beside the stream",
+    "publish: once and no more",
+    "publish: suppressed by its version",
     "push: numbered",
     "ping: protocol",
     "ping: WebSocket",

@@ -1,10 +1,12 @@
 //! What was published where, as far as anybody was told: no two clients may be told different things.
 
 use super::{
+    Coverage,
     filter::Filter,
     maps::{Change, MapTruth, View},
+    terms::TermsTruth,
 };
-use crate::wire::json::is_json;
+use crate::{model::Position, wire::json::is_json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Payload by offset.
@@ -34,6 +36,7 @@ pub struct Truth {
     /// Places that were passed over for a filter, whether for a JSON client or not.
     unwanted: BTreeMap<(String, String, u64), BTreeSet<Wants>>,
     pub maps: MapTruth,
+    pub terms: TermsTruth,
     /// How many of them are not JSON.
     binary: BTreeMap<String, usize>,
 }
@@ -61,6 +64,7 @@ impl Truth {
             "{channel}: nobody published {}",
             String::from_utf8_lossy(payload)
         );
+        self.terms.told(channel, epoch, offset, payload);
         if offset == 0 {
             return;
         }
@@ -72,6 +76,26 @@ impl Truth {
         let stream = self.streams.entry((place.0, place.1)).or_default();
         let known = stream.entry(offset).or_insert_with(|| payload.to_vec());
         assert_eq!(known, payload, "{channel} {epoch} {offset}: two payloads at one place");
+    }
+
+    /// The server API was told where `payload` stands.
+    pub fn answered(
+        &mut self,
+        channel: &str,
+        position: Option<&Position>,
+        payload: &[u8],
+        coverage: &mut Coverage,
+    ) {
+        if self.terms.answered(channel, position, payload, coverage)
+            && let Some(position) = position
+        {
+            self.told(channel, &position.epoch, position.offset, payload);
+        }
+    }
+
+    /// All has been told: what stands in streams does so by its terms.
+    pub fn check_terms(&self, coverage: &mut Coverage) {
+        self.terms.check(&self.streams, coverage);
     }
 
     /// Somebody was told that this changed in a map there.
