@@ -234,8 +234,13 @@ impl Core {
     /// Ends the sessions nobody asks for any more.
     pub(super) fn check_visits(&mut self) {
         let now_ms = self.now.ms;
-        // Their requests may lie unread in the sockets since the server stood still.
-        if now_ms < self.visits.check_ms.max(self.grace_until_ms) {
+        if now_ms < self.visits.check_ms {
+            return;
+        }
+        // Their requests may lie unread in the sockets since the server stood still. A check that stays overdue would look
+        // like standing still itself.
+        if now_ms < self.grace_until_ms {
+            self.visits.check_ms = self.grace_until_ms;
             return;
         }
         let over =

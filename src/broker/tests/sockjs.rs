@@ -149,6 +149,18 @@ fn a_session_nobody_asks_for_ends() {
     assert_eq!(one.poll("d"), Some(SockJsAnswer::Full));
 }
 
+/// It gives everybody time, once.
+#[test]
+fn a_core_that_stood_still_forgets_sessions_all_the_same() {
+    let mut one = world();
+    one.visitor("a");
+    one.now.ms += 60_000;
+    one.wait(20_000);
+    assert_eq!(one.post_sockjs("a", "[]"), SockJsAnswer::Unknown);
+    assert_eq!(one.core.residue(), Default::default());
+    assert!(one.core.next_deadline().is_none_or(|at| at > one.now.ms), "it would never sleep");
+}
+
 #[test]
 fn the_end_is_told_once_what_came_before_is() {
     let mut one = world();
