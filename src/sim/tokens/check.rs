@@ -236,7 +236,8 @@ impl Client {
     /// server waited for it long enough.
     fn may_be_over(&self, due: Due, delay_ms: u64, of: &str, around: &Around<'_>) -> bool {
         let over = due.earliest.saturating_add(delay_ms) <= around.now.ms;
-        let patient = due.latest.saturating_add(delay_ms + around.patience_ms) <= around.now.ms;
+        // It may have been due as early as that, whatever else it may have been.
+        let patient = due.earliest.saturating_add(delay_ms + around.patience_ms) <= around.now.ms;
         over && (patient || !self.refresh_underway(due.earliest.saturating_add(delay_ms), of))
     }
 
