@@ -3,7 +3,7 @@
 use crate::{
     client::{Frame, WebSocket},
     http::{answer, exchange, field, post},
-    server::{Server, VARIANTS},
+    server::{Server, VARIANTS, eventually},
     streams::{Stream, posted},
 };
 use corecast::auth::{Hs, sign};
@@ -65,6 +65,13 @@ fn listen(server: &Server, listener: &mut dyn Listener) {
     assert_eq!(post(server, "/api/disconnect", end).0, 200);
     assert_eq!(listener.hear().as_deref(), Some(r#"{"disconnect":{"code":4501,"reason":"bye"}}"#));
     assert_eq!(listener.hear(), None);
+    // Its leaves are not for who comes next.
+    for channel in ["news", "more"] {
+        let channel = format!(r#"{{"channel":"{channel}"}}"#);
+        eventually(|| {
+            post(server, "/api/presence_stats", &channel).1.contains(r#""num_clients":0"#).then_some(())
+        });
+    }
 }
 
 #[test]
